@@ -26,7 +26,7 @@ from airflow_jobflow.jobs.registration import LAST_USED, REGISTRIES, Registry, R
 log = logging.getLogger(__name__)
 
 SHORTEST: Final = 2
-"""The fewest days without use: a use is noted once a day."""
+"""The minimum of ``unused_days``, because a use is recorded once a day."""
 
 ACTIONS: Final = ("deregistered", "would_deregister", "deregister_failed")
 """What was done with an unused definition."""
@@ -57,9 +57,11 @@ def deregister_unused_definitions(
     :raises ValueError: ``unused_days`` is less than 2, or a service has no definitions.
     """
     if unused_days < SHORTEST:
-        raise ValueError(f"unused_days={unused_days!r}: must be at least {SHORTEST}, because a use is noted once a day")
+        raise ValueError(
+            f"unused_days={unused_days!r}: must be at least {SHORTEST}, because a use is recorded once a day"
+        )
     if unknown := [each for each in services if each not in REGISTRIES]:
-        raise ValueError(f"services={services!r}: {unknown[0]!r} is none of {', '.join(REGISTRIES)}")
+        raise ValueError(f"services={services!r}: {unknown[0]!r} is not one of {', '.join(REGISTRIES)}")
     counts: Counter[str] = Counter(dict.fromkeys(("listed", *Use, *ACTIONS), 0))
     unused, problems = [], []
     today = datetime.fromtimestamp(now(), tz=UTC).date()

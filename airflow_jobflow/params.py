@@ -29,7 +29,7 @@ def number(
     :param value: the value.
     :param least, most: the range, inclusive. Default: any finite number.
     :param above: whether ``least`` itself is outside the range. Default False.
-    :param unit: what is counted, for the message. Default: not said.
+    :param unit: what is counted, for the message. Default: none.
     :raises InvalidParameter: it is no number, or out of range.
     """
     lower = "" if least == -math.inf else f" {'above' if above else 'of at least'} {least:g}"
@@ -53,7 +53,7 @@ def integer(parameter: str, value: Any, *, least: float = -math.inf, most: float
     :param parameter: the name of the parameter, for messages.
     :param value: the value.
     :param least, most: the range, inclusive. Default: any integer.
-    :param unit: what is counted, for the message. Default: not said.
+    :param unit: what is counted, for the message. Default: none.
     :raises InvalidParameter: it is no integer, or out of range.
     """
     result = number(parameter, value, least=least, most=most, unit=unit)
@@ -111,7 +111,7 @@ def non_empty_string(parameter: str, value: Any) -> str:
     :raises InvalidParameter: it is no string, or empty.
     """
     if not isinstance(value, str):
-        rule = f"must be a string, and is of type {type(value).__name__} (native rendering reads digits as a number)"
+        rule = f"must be a string, not {type(value).__name__} (native rendering turns digits into a number)"
         raise invalid_parameter(parameter, value, rule)
     if value.strip() in EMPTY:
         raise invalid_parameter(parameter, value, f"must be a string that is not empty{hint(value)}")
@@ -180,7 +180,7 @@ class ParameterTable(dict[str, Parameter]):
         """The names of the parameters that Airflow renders."""
 
     def of(self, task: object) -> dict[str, Any]:
-        """Validate the parameters of a task, and return those that were given, as their types.
+        """Validate the parameters of a task, and return those that were given, converted to their types.
 
         :param task: an operator or sensor with an attribute for each parameter, after rendering.
         :raises InvalidParameter: one of them is wrong.
@@ -188,7 +188,7 @@ class ParameterTable(dict[str, Parameter]):
         return self.validated({name: getattr(task, name) for name in self})
 
     def validated(self, values: Mapping[str, Any]) -> dict[str, Any]:
-        """Validate parameters, and return those that were given, as their types.
+        """Validate parameters, and return those that were given, converted to their types.
 
         :param values: the value of each parameter; None for one that was not given.
         :raises InvalidParameter: one of them is wrong.
@@ -200,7 +200,7 @@ class ParameterTable(dict[str, Parameter]):
         }
 
     def validated_items(self, items: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
-        """Validate the items of a map, and return their values as their types.
+        """Validate the items of a map, and return their values, converted to their types.
 
         :param items: the items.
         :raises InvalidParameter: a key is unknown, or a value is wrong; the item is named by its index.
@@ -209,7 +209,7 @@ class ParameterTable(dict[str, Parameter]):
 
     def _validated_item(self, name: str, item: Mapping[str, Any]) -> dict[str, Any]:
         if unknown := [key for key in item if key not in self.item_fields]:
-            raise invalid_parameter(name, item, f"{unknown[0]!r} is none of {', '.join(self.item_fields)}")
+            raise invalid_parameter(name, item, f"{unknown[0]!r} is not one of {', '.join(self.item_fields)}")
         return {key: self[key].check(f"{name}[{key!r}]", value) for key, value in item.items() if value is not None}
 
     @property
@@ -254,7 +254,7 @@ def ids(parameter: str, value: Any) -> list[str]:
     :param parameter: the name of the parameter, for messages.
     :param value: the value.
     :return: the job ids.
-    :raises InvalidParameter: it is none of these.
+    :raises InvalidParameter: it is not one of these.
     """
     value = several(parameter, value)
     each_of = [value] if isinstance(value, str | Mapping) else value
@@ -269,7 +269,7 @@ def one_of(parameter: str, value: Any, allowed: Collection[str]) -> str:
     :param parameter: the name of the parameter, for messages.
     :param value: the value.
     :param allowed: the allowed values.
-    :raises InvalidParameter: it is none of them.
+    :raises InvalidParameter: it is not one of them.
     """
     if value not in allowed:
         raise invalid_parameter(parameter, value, f"must be one of {', '.join(allowed)}")

@@ -107,9 +107,7 @@ def as_text(parameter: str, value: Any) -> str:
         return json.dumps(_plain(parameter, value), ensure_ascii=False)
     if value is None:
         raise invalid_parameter(parameter, value, "must have a value (did a template render to None?)")
-    raise invalid_parameter(
-        parameter, value, f"must be text, a number, a dict or a list, and is of type {type(value).__name__}"
-    )
+    raise invalid_parameter(parameter, value, f"must be text, a number, a dict or a list, not {type(value).__name__}")
 
 
 def _plain(parameter: str, value: Any) -> Any:

@@ -3,7 +3,7 @@
 Invariants:
 
 - A result never changes how its job ended. What is wrong with it becomes ``result_error``.
-- A call that fails is the fault of the request, and not of the job: ``is_unread`` tells the two apart.
+- A failed call is no failure of the job: ``is_unread`` distinguishes the two.
 """
 
 from __future__ import annotations
@@ -75,13 +75,13 @@ def of_job(
         access = replace(access, region_name=stream.region or access.region_name)
         return _read(access, logs.CLIENT, partial(results.read_log, log=stream), retry=retry, arrival=arrival)
     if not snapshot.result_uri:
-        return Result(error="the job was not told where to write its result")
+        return Result(error="the job was started without an address for its result")
     read = partial(results.read, uri=snapshot.result_uri, after=snapshot.previous_attempt_ended_at)
     return _read(access, results.CLIENT, read, retry=retry, arrival=arrival, uri=snapshot.result_uri)
 
 
 def _output(log: LogStream) -> LogStream:
-    """Return where a job prints to: a Glue run has a log group of its own for errors, which explain failures."""
+    """Return the log of a job's standard output. The snapshot of a Glue run names the log of its standard error."""
     is_split = log.group.endswith(GLUE_ERRORS)
     return replace(log, group=log.group.removesuffix(GLUE_ERRORS) + GLUE_OUTPUT) if is_split else log
 
@@ -120,7 +120,7 @@ def of_many(
     """Return the results of the children of an array, or of the items of a map. Blocks.
 
     :param access: the AWS connection to use.
-    :param parts: where they wrote; the later ones count more.
+    :param parts: where they wrote; of two with the same index, the later one counts.
     :param size: how many there are.
     :param succeeded: the indexes of those that should have written one.
     :param after: for some indexes, when AWS's previous attempt ended, in ISO 8601.
@@ -138,7 +138,7 @@ def of_many(
         missing = [index for index in succeeded if index not in found]
         if not results.is_inline(found, size):
             manifest = run_blocking(client, results.write_manifest, uri, found, size, missing, retry=retry)
-            return Result(None, manifest, results.what_is_wrong(missing, {}))
+            return Result(None, manifest, results.result_error(missing, {}))
         reads = {index: client.start(_value, access, each.uri, retry) for index, each in found.items()}
         values: list[Any] = [None] * size
         malformed: dict[int, str] = {}
@@ -147,7 +147,7 @@ def of_many(
                 values[index] = read.result()
             except ResultError as error:
                 malformed[index] = str(error)
-        return Result(values, uri, results.what_is_wrong(missing, malformed))
+        return Result(values, uri, results.result_error(missing, malformed))
     except CallError as error:
         return _unread(error, uri)
 

@@ -38,7 +38,7 @@ AFTER_FAILURE: Final = frozenset(
 """Features that take effect when a task fails, is retried or is skipped. The triggerer never ends such a task."""
 
 SELECTS_WORKER: Final = frozenset({"queue", "pool_slots", "executor", "executor_config", "run_as_user", "resources"})
-"""Features that say which worker runs a task. An operator submits jobs from there, with the credentials found there."""
+"""Features that say which worker runs a task. An operator submits jobs with the credentials of that worker."""
 
 OF_WORKERS: Final = SELECTS_WORKER | {
     "_lock_for_execution", "allow_nested_operators", "logger_name", "_logger_name", "_log_config_logger_name",
@@ -136,8 +136,8 @@ def may_end(task: Any, *, is_mapped: bool) -> bool:
 def why_not_start(task_class: type, given: Mapping[str, Any], arguments: Mapping[str, Any]) -> str:
     """Return why a task would lose something if it started in the triggerer; empty if it loses nothing.
 
-    A start there does not count against the limits of the task's pool. Airflow gives its trigger no queue, so where
-    triggerers have queues, no triggerer might run it.
+    A start in the triggerer does not count against the limits of the task's pool. Airflow gives its trigger no queue,
+    so where triggerers have queues, no triggerer might run it.
 
     :param task_class: the class of the operator or sensor.
     :param given: its parameters or its attributes, by name.
@@ -148,14 +148,14 @@ def why_not_start(task_class: type, given: Mapping[str, Any], arguments: Mapping
 
 def _reasons_for_worker(task_class: type, given: Mapping[str, Any], arguments: Mapping[str, Any]) -> Iterator[str]:
     if not is_ours(task_class):
-        yield f"{task_class.__name__} derives from a class of this package, and may do anything in its methods"
+        yield f"{task_class.__name__} is derived from a class of this package, and its methods may need a worker"
     if used := used_on_way_to_worker(task_class, given):
         yield used
     dag = dag_in(given)
     if _customizes_rendering(dag):
         yield "its DAG customizes how templates are rendered, which Airflow does not pass on to the triggerer"
     if conf.getboolean("triggerer", "queues_enabled", fallback=False):
-        yield "triggerers have queues ([triggerer] queues_enabled), and Airflow gives such a start none"
+        yield "triggerers have queues ([triggerer] queues_enabled), and a start in the triggerer has none"
     natively = bool(dag and dag.render_template_as_native_obj)
     if wrong := [name for name, value in arguments.items() if not renderable(value, natively=natively)]:
         yield f"only a worker can render {', '.join(wrong)}"
@@ -171,7 +171,7 @@ def used_on_way_to_worker(task_class: type, task: Any) -> str:
     """
     allowed = MAY_START_WITH if issubclass(task_class, BaseSensorOperator) else MAY_START_WITH - SELECTS_WORKER
     used = ", ".join(sorted(features_in_use(task, besides=allowed)))
-    return used and f"it uses {used}, which Airflow handles only on a worker, or on the way to one"
+    return used and f"the task uses {used}, which Airflow supports only for starts on a worker"
 
 
 def _count(value: object, most: int) -> int:

@@ -16,11 +16,11 @@ from airflow_jobflow.exceptions import (
 
 @dataclass(frozen=True, slots=True)
 class WaitFailure:
-    """Why a trigger could wait no longer, and what is raised for it.
+    """Why a trigger stopped waiting, and the exception for it.
 
     :param error: the exception.
     :param of_jobs: the beginning of the message about jobs.
-    :param of_map: what the message about a map says of it. Default empty: it does not happen to maps.
+    :param of_map: the message about a map. Default empty: it does not happen to maps.
     :param advice: what to do. Default empty.
     """
 
@@ -36,7 +36,7 @@ WAIT_FAILURES: dict[str, WaitFailure] = {
         AccessDenied,
         "Not allowed to describe ",
         "could not continue, because a call is not permitted",
-        "Allow this call to the role of workers and triggerers.",
+        "Allow the role of workers and triggerers to make this call.",
     ),
     "credentials": WaitFailure(
         AccessDenied,

@@ -7,7 +7,7 @@ from typing import Any
 
 
 class MakesObjects:
-    """An operator or sensor that makes its objects anew for each execution. Goes before Airflow's base class.
+    """An operator or sensor that makes its objects anew for each execution. List it before Airflow's base class.
 
     Airflow copies a task before each execution, and deep-copies it with its DAG; users pickle tasks, and execute one
     more than once in their own code. The objects are cached properties. They cannot be copied: the report refers to its

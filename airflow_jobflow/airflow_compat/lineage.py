@@ -1,7 +1,7 @@
-"""The parent run that OpenLineage's provider knows of a task, for the job that the task starts.
+"""The OpenLineage parent run of a task's job, as OpenLineage's provider determines it.
 
-Relies on the provider's macros, which its documentation names, and on ``conf.is_disabled`` (provider 2.19, which is not
-among the dependencies; tried with a stand-in on Airflow 3.3.2).
+Relies on the provider's documented macros, and on ``conf.is_disabled`` (provider 2.19, which is not among the
+dependencies; tried with a stand-in on Airflow 3.3.2).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ MACROS = {"OPENLINEAGE_PARENT_ID": "lineage_parent_id", "OPENLINEAGE_ROOT_PARENT
 
 
 def parent_variables(ti: Any) -> dict[str, str]:
-    """Return the variables that name a task as the parent of its job's runs; none if OpenLineage is not active.
+    """Return the variables that make a task the parent of its job's runs; empty if OpenLineage is not active.
 
     :param ti: the task instance.
     """
@@ -35,12 +35,12 @@ def parent_variables(ti: Any) -> dict[str, str]:
     try:
         return {name: str(macro(ti)) for name, macro in known.items()}
     except Exception as error:  # noqa: BLE001 -- lineage never fails a job, whatever it lacks
-        log.warning("The job is not told its parent run for OpenLineage: %r", error)
+        log.warning("The job gets no OpenLineage parent run: %r", error)
         return {}
 
 
 def with_parent_of_spark(arguments: Mapping[str, Any], context: Context) -> dict[str, Any]:
-    """Return the arguments of a Glue run with the task as the parent of its Spark job, as OpenLineage documents them.
+    """Return a Glue run's arguments with the OpenLineage properties that make the task the parent of its Spark job.
 
     :param arguments: the arguments; ``--conf`` is extended, unless it names a parent.
     :param context: Airflow's context.
@@ -51,7 +51,7 @@ def with_parent_of_spark(arguments: Mapping[str, Any], context: Context) -> dict
     try:
         return dict(spark.inject_parent_job_information_into_glue_arguments(dict(arguments), context))
     except Exception as error:  # noqa: BLE001 -- likewise; older releases lack the function
-        log.warning("The run is not told its parent run for OpenLineage: %r", error)
+        log.warning("The Glue job run gets no OpenLineage parent run: %r", error)
         return dict(arguments)
 
 

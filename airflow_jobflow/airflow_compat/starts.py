@@ -39,7 +39,7 @@ class Rules(Protocol):
     def start_trigger_args(
         self, task_class: type, given: Mapping[str, Any], *, is_partial: bool = False
     ) -> StartTriggerArgs | None:
-        """Return how a task starts in the triggerer; None where a worker is needed, or while the task is being made.
+        """Return how a task starts in the triggerer; None if a worker is needed, or during construction.
 
         :param task_class: the class of the task.
         :param given: its parameters or its attributes, by name.
@@ -64,7 +64,7 @@ class OfInstance(property):
 
 
 class StartsInTriggerer:
-    """An operator or a sensor that can start in the triggerer. Goes before Airflow's base class.
+    """An operator or a sensor that can start in the triggerer. List it before Airflow's base class.
 
     Airflow reads ``start_trigger_args`` and ``start_from_trigger`` when it serializes the DAG.
     """
@@ -74,7 +74,7 @@ class StartsInTriggerer:
 
     @OfInstance
     def start_trigger_args(self) -> StartTriggerArgs | None:
-        """How to start in the triggerer; None where a worker is needed, or while the task is being made."""
+        """How to start in the triggerer; None if a worker is needed, or while the task is being constructed."""
         return self.start_rules.start_trigger_args(type(self), vars(self))
 
     @OfInstance
@@ -101,7 +101,7 @@ class StartsInTriggerer:
 def _default_args(arguments: Mapping[str, Any], of_task: Mapping[str, Any] | None) -> dict[str, Any]:
     """Return the ``default_args`` of a task that is about to be mapped.
 
-    Airflow merges only those into the task that every operator has; its instances on workers get the others later.
+    Airflow merges only the arguments that every operator has; instances on workers get the others later.
     """
     sources = [getattr(arguments.get(name), "default_args", None) for name in ("dag", "task_group")]
     return {name: value for source in (*sources, of_task) for name, value in (source or {}).items()}

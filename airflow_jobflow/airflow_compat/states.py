@@ -2,7 +2,7 @@
 
 Invariants:
 
-- A missing answer is never taken for a state: where Airflow cannot be reached, a function raises.
+- A missing answer never counts as a state: if Airflow cannot be reached, a function raises.
 - Nothing here writes to Airflow's database.
 """
 
@@ -53,7 +53,7 @@ def task_states(dag_id: str, task_ids: Sequence[str], run_ids: Sequence[str]) ->
 
     :param dag_id: the DAG; it need not be the caller's.
     :param task_ids: the tasks. Their number is limited by the length of a URL.
-    :param run_ids: the runs; likewise.
+    :param run_ids: the runs. Their number is limited in the same way.
     :return: the states by run id and key. Runs without such a task instance are missing.
     :raises airflow.sdk.exceptions.AirflowRuntimeError: Airflow could not answer, after the retries of its client.
     """

@@ -2,8 +2,8 @@
 
 Invariants:
 
-- A client that fails for its credentials is discarded and rebuilt; one rebuild serves all callers that wait for it.
-- While a client that is only too old is rebuilt, or cannot be, other calls still use it.
+- A client whose credentials fail is discarded and rebuilt; one rebuild serves all callers that wait for it.
+- While an old client is being rebuilt, or cannot be rebuilt, other calls still use it.
 """
 
 from __future__ import annotations
@@ -79,7 +79,7 @@ class Boto3Client:
         self._failed_builds = 0
         """How often in a row the client could not be built."""
         self._failed_credentials = 0
-        """How many clients in a row have failed for their credentials."""
+        """How many clients in a row had credentials that failed."""
 
     @property
     def is_built(self) -> bool:

@@ -93,7 +93,7 @@ ONCE = Retry(patience=0.0, denied_patience=0.0)
 class Call:
     """Makes the API calls of one function in ``jobs/``, each in its turn.
 
-    :param client: of the service.
+    :param client: the client of the service.
     :param rate: which rate limit counts the calls.
     :param turn_at: when the turn of the first call came, by the monotonic clock. Default None: it has not come yet.
     """
@@ -172,7 +172,7 @@ def run_blocking(
 ) -> Result:
     """Run a function that makes API calls, and run it again after failures that may pass. Blocks.
 
-    :param client: of the service.
+    :param client: the client of the service.
     :param function: called with a ``Call`` and the arguments.
     :param arguments: for the function.
     :param rate: which rate limit counts its calls. Default ``Rate.ACTION``.
@@ -190,9 +190,9 @@ def run_blocking(
 
 
 class RetriedCall(Call):
-    """Makes calls of which each is repeated by itself, for functions that make many. Blocks.
+    """Makes calls, and repeats each that fails, for functions that make many calls. Blocks.
 
-    :param client: of the service.
+    :param client: the client of the service.
     :param retry: when a call is repeated. Default: for a minute.
     """
 
@@ -241,7 +241,7 @@ async def run_paid(
 ) -> Result:
     """Run a function once in a thread of the client, after the caller has waited for the turn of its first call.
 
-    :param client: of the service.
+    :param client: the client of the service.
     :param function: called with a ``Call`` and the arguments.
     :param arguments: for the function.
     :param rate: which rate limit counts its calls. Default ``Rate.POLL``.

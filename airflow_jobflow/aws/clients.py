@@ -81,7 +81,7 @@ class ServiceClient:
         """The latest attempt to build the boto3 client, on which callers wait before their turn."""
         self._building_lock = threading.RLock()  # never held while waiting
         self._pools: dict[bool, ThreadPoolExecutor] = {}
-        """The threads, by whether they are for functions that wait patiently."""
+        """The thread pools, by whether their functions may wait for minutes."""
 
     @property
     def may_tag(self) -> bool:

@@ -56,14 +56,14 @@ class MapRecord:
     :param digest: the digest of all items; a map continues only with equal items.
     :param indexes: the items that still have to run, as ranges.
     :param follows: whether the other items ended in an earlier map, whose results are stored.
-    :param family: what identifies the map's jobs in AWS.
+    :param job_group: what identifies the map's jobs in AWS.
     :param over: whether the map has ended.
     """
 
     digest: str = ""
     indexes: str = ""
     follows: bool = False
-    family: dict[str, Any] = field(default_factory=dict)
+    job_group: dict[str, Any] = field(default_factory=dict)
     over: bool = False
 
     @classmethod
@@ -78,7 +78,7 @@ class MapRecord:
 
 @dataclass(slots=True)
 class Attempt:
-    """What a task knows of the job that it starts, and passes on: through deferrals, and to later tries.
+    """What a task knows about the job that it starts. Deferrals carry it, and later tries get it.
 
     :param token: identifies the attempt; empty before the first.
     :param number: counts the attempts within a try, from 1: another follows a Spot interruption.
@@ -99,9 +99,10 @@ class Attempt:
     :param no_capacity: the error that AWS returned then.
     :param size: of an array, how many children it has; 0 for other jobs.
     :param parts: of an array that was redriven, the indexes that each job runs, as ranges.
-    :param context: ECS: the variables that tell the job which task it belongs to; a token allows no others later.
-    :param results: of an array that is redriven, where the children of each part write their results, oldest first:
-        the indexes, as ranges, by address.
+    :param context: ECS: the variables that name the job's task; a request that repeats the token must have the same
+        ones.
+    :param results: of an array that is redriven: for each address to which children write results, oldest first, their
+        indexes as ranges.
     :param interruptions: ECS: how many attempts of this try lost their Spot capacity.
     :param declined: ECS: whether a request with the token started nothing, so that it cannot be used again.
     :param since: Glue crawls: which crawl this attempt starts; a crawl carries no mark.

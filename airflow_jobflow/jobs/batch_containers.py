@@ -102,7 +102,7 @@ def resources(job: Json) -> dict[str, float]:
 
 
 def _nodes(job: Json) -> list[tuple[Json, int]]:
-    """Return what defines the containers of a job, and how many nodes run them: of a multi-node job, for each group."""
+    """Return the properties of a job's containers, and how many nodes run them; of a multi-node job, for each group."""
     nodes = job.get("nodeProperties") or {}
     if "numNodes" not in nodes:
         return [(job, 1)]

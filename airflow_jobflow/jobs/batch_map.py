@@ -22,7 +22,7 @@ REPEATABLE = False
 CHECKPOINT = 6 * 3600.0
 
 
-def family(job_queue: str, name: str, owner: Mapping[str, str]) -> dict[str, Any]:
+def job_group(job_queue: str, name: str, owner: Mapping[str, str]) -> dict[str, Any]:
     """Return how the jobs of a map are named, and where they are listed.
 
     :param job_queue: name or ARN of the queue.
@@ -49,16 +49,16 @@ def start(call: Call, job_group: Mapping[str, Any], request: dict[str, Any], whi
     It is submitted to the queue where the map's jobs are listed, even if a later try of the task names another one.
 
     :param call: makes the API calls.
-    :param job_group: as ``family`` returned it.
+    :param job_group: as ``job_group`` returned it.
     :param request: as ``item`` returned it.
     :param which: the item, and the attempt at it.
     :raises CallError: it was not submitted, or the response was lost.
     """
     request = {**request, "jobName": f"{job_group['stem']}-{which.index}", "jobQueue": job_group["queue"]}
     overrides = request.get("containerOverrides", {})
-    told = of_item(overrides, job_group, which.index, MAX_BATCH_OVERRIDES_LENGTH - len(json.dumps(overrides)))
-    if told:
-        request["containerOverrides"] = told
+    own = of_item(overrides, job_group, which.index, MAX_BATCH_OVERRIDES_LENGTH - len(json.dumps(overrides)))
+    if own:
+        request["containerOverrides"] = own
     tags, _ = with_owner_tags(request.get("tags", {}), job_group.get("owner", {}))
     return start_tagged(call, batch.submit, request, {**request, "tags": tags} if tags else request)
 
@@ -67,7 +67,7 @@ def find_submitted(call: Call, job_group: Mapping[str, Any], which: Start) -> st
     """Return the id of the job of an item whose submit response was lost, or None. One ListJobs call.
 
     :param call: makes the API calls.
-    :param job_group: as ``family`` returned it.
+    :param job_group: as ``job_group`` returned it.
     :param which: the item, and the attempt at it.
     """
     return batch_search.find(call, job_group["queue"], f"{job_group['stem']}-{which.index}")
@@ -79,7 +79,7 @@ def page(
     """List up to a hundred of the jobs that a map has started. One ListJobs call.
 
     :param call: makes the API calls.
-    :param job_group: as ``family`` returned it.
+    :param job_group: as ``job_group`` returned it.
     :param cursor: where the page begins; None for the first.
     :return: the jobs, and where the next page begins; None if there is none.
     """

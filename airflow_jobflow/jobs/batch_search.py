@@ -73,14 +73,14 @@ def find_group(call: Call, queue: str, prefix: str) -> list[Found]:
 
 
 def list_attempts(call: Call, queue: str, prefix: str, since: float) -> dict[str, str]:
-    """Return the jobs of all task instances that name their jobs alike, by group and token: ``<group>-<token>``.
+    """Return the jobs with a name prefix, of all task instances, by group and token: ``<group>-<token>``.
 
     One call for each 100 jobs since the given time.
 
     :param call: makes the API calls.
     :param queue: name or ARN of the queue.
     :param prefix: as ``name_prefix`` returned it.
-    :param since: jobs that were created before are left out, in seconds since the epoch.
+    :param since: jobs that were created earlier are left out, in seconds since the epoch.
     """
     attempts = {}
     for job in _listed(call, queue, prefix, since):

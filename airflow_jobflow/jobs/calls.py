@@ -11,10 +11,10 @@ from airflow_jobflow.faults import CallError, Fault
 Result = TypeVar("Result")
 
 REMEMBERED_FOR = 60.0
-"""Seconds for which something that was read is used again."""
+"""Seconds for which a value that was read is reused."""
 
 MAX_REMEMBERED = 1000
-"""The most things to remember for one client."""
+"""The most values to keep for one client."""
 
 
 class Call(Protocol):
@@ -25,7 +25,7 @@ class Call(Protocol):
 
     @property
     def memory(self) -> MutableMapping[Hashable, tuple[float, Any]]:
-        """What was read with this client, each with the time until when it is used; see ``remembered``."""
+        """The values that were read with this client, each with the time when it expires; see ``remembered``."""
 
     @property
     def region(self) -> str:
@@ -48,10 +48,10 @@ class Call(Protocol):
 
 
 def remembered(call: Call, key: Hashable, read: Callable[[], Result]) -> Result:
-    """Return what was read within the last minute, or read it now: a triggerer starts many jobs that are alike.
+    """Return a value that was read within the last minute, or read it now: many jobs need the same values.
 
     :param call: makes the API calls.
-    :param key: what is read.
+    :param key: identifies the value.
     :param read: reads it.
     :raises CallError: as ``read``.
     """

@@ -221,15 +221,15 @@ COMMAND_FAILED = Diagnosis(
 NO_RESULT = Diagnosis(
     "no_result",
     Blame.COMMAND,
-    "It succeeded, but returned no usable result, which result_required demands",
-    "Check what it writes to JOBFLOW_RESULT_URI, or to its log. A retry starts it again.",
+    "It succeeded, but returned no usable result, and result_required is set",
+    "Check what the job writes to JOBFLOW_RESULT_URI or to its log. A retry starts a new job.",
 )
 RESULT_NOT_READ = Diagnosis(
     "result_not_read",
     Blame.TRANSIENT,
     "It succeeded, but its result could not be read",
     "Check that the bucket or the log exists, and that Airflow's role may read it. A retry reads the result again, and "
-    "does not start the job again.",
+    "starts no new job.",
 )
 STOPPED = Diagnosis(
     "stopped",

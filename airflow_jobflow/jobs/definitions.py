@@ -3,7 +3,7 @@
 A name contains a hash of the content, so the same content is registered once, and other content under another name.
 
 AWS describes a definition in another form than the one that was registered: it adds defaults and empty lists, drops
-empty variables, and reorders the environment. ``differences`` compares what means the same as the same.
+empty variables, and reorders the environment. ``differences`` treats forms with the same meaning as equal.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ LOG_GROUP: Final = "/jobflow/ecs"
 """Where tasks log, unless the user names a log group. Batch has a default of its own."""
 
 DEFAULT_EC2_SIZE: Final = (1.0, 2048)
-"""vCPUs and MiB of a Batch job on EC2 whose size is not given."""
+"""The default vCPUs and MiB of a Batch job on EC2."""
 
 NAME: Final = {"batch": "jobDefinitionName", "ecs": "family"}
-"""The member of a definition, and of the request that registers it, that is its name."""
+"""The member with the name of a definition, also in the request that registers it."""
 
 READABLE_LENGTH: Final = 60
 """The most characters of a name between the prefix and the hash."""
@@ -44,7 +44,7 @@ DESCRIBED_ONLY: Final = {
         *("registeredBy", "deregisteredAt", "deleteRequestedAt"),
     ),
 }
-"""Members of a described definition that no request to register one has."""
+"""Members that a described definition has, and the request that registers it does not."""
 
 DEFAULTS: Final[Mapping[str, Any]] = {
     "cpu": 0,
@@ -61,13 +61,13 @@ DEFAULTS: Final[Mapping[str, Any]] = {
     "operatingSystemFamily": "LINUX",
     "cpuArchitecture": "X86_64",
 }
-"""What AWS adds for members that a request leaves out."""
+"""The defaults that AWS adds for missing members."""
 
 TRUE_BY_DEFAULT: Final = ("essential", "hostNetwork")
-"""Members whose default is true, so that false does not mean the same as nothing."""
+"""Members whose default is true, so that false is not the same as missing."""
 
 UNORDERED: Final = {"environment": "name", "secrets": "name", "ulimits": "name", "resourceRequirements": "type"}
-"""Lists whose order means nothing, with the member that identifies an element."""
+"""Lists whose order has no meaning, with the member that identifies an element."""
 
 Json = dict[str, Any]
 
@@ -161,7 +161,7 @@ def task_definition(
 
 
 def fargate_size(cpu: int | None, memory: int | None) -> tuple[int, int]:
-    """Return the size of a task on Fargate. What is not given is the least that Fargate has with what is.
+    """Return the size of a task on Fargate. A missing value becomes the smallest that Fargate has for the other one.
 
     :param cpu: CPU units; None if they are not given.
     :param memory: MiB; None if they are not given.
@@ -223,7 +223,7 @@ def _images(content: Any) -> Iterator[str]:
 
 
 def container_names(service: str, content: Mapping[str, Any]) -> list[str]:
-    """Return the names of a definition's containers, in order; that of a plain Batch job has none.
+    """Return the names of a definition's containers, in order; the container of a plain Batch job has no name.
 
     :param service: ``batch`` or ``ecs``.
     :param content: the request that registers it.
@@ -254,7 +254,7 @@ def differences(service: str, wanted: Mapping[str, Any], described: Mapping[str,
 
 
 def comparable(service: str, definition: Mapping[str, Any]) -> Any:
-    """Return a definition without its name, its tags, and what means nothing or is AWS's default.
+    """Return a definition without its name, its tags, empty members and AWS's defaults.
 
     :param service: ``batch`` or ``ecs``.
     :param definition: a request, or a definition as AWS describes it.
@@ -264,7 +264,7 @@ def comparable(service: str, definition: Mapping[str, Any]) -> Any:
 
 
 def _reduced(name: str, value: Any) -> Any:
-    """Return a value without members that say nothing; None if it says nothing itself."""
+    """Return a value without empty members and defaults; None if nothing is left."""
     if isinstance(value, Mapping):
         members = ((key, _reduced(key, each)) for key, each in value.items())
         value = {key: each for key, each in members if each is not None}

@@ -233,15 +233,15 @@ def container_overrides(overrides: Mapping[str, Any], container: str | None) -> 
     return next((each for each in containers if each.get("name") == container), {})
 
 
-def told(
+def with_job_variables(
     overrides: Mapping[str, Any], container: str, uri: str | None, context: Mapping[str, str]
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return ``overrides`` that tell a container where to write its result and which task it belongs to.
+    """Return ``overrides`` with the variables that say where a container writes its result, and that name its task.
 
     :param overrides: the ``overrides`` of the request.
     :param container: name of the container.
     :param uri: the address of the result; None for none.
-    :param context: the variables for the task it belongs to, see ``environment.with_context``.
+    :param context: the variables that name the task, see ``environment.with_context``.
     :return: the overrides, and the names of the variables that did not fit.
     """
     own = dict(container_overrides(overrides, container) or {"name": container})
@@ -261,7 +261,7 @@ def with_container(overrides: Mapping[str, Any], own: Mapping[str, Any]) -> dict
 
 
 def duplicates(short: Mapping[str, Any], overrides: Mapping[str, Any], container: str | None) -> list[str]:
-    """Return the short forms that ``overrides`` set too.
+    """Return the short forms that ``overrides`` also set.
 
     :param short: validated values by our names, such as ``command``, ``environment`` and ``cpu``.
     :param overrides: the ``overrides`` of the request.
@@ -283,8 +283,8 @@ def main_container(call: Call, task_definition: str) -> str:
     return _describe_definition(call, task_definition).essential[0]
 
 
-def readable_main_container(call: Call, task_definition: str) -> str | None:
-    """Return the same; None, with a line in the log, if the definition may not be read or does not exist.
+def main_container_if_readable(call: Call, task_definition: str) -> str | None:
+    """Return the first essential container. If the definition cannot be read, log why and return None.
 
     :param call: makes the API calls.
     :param task_definition: family, family with revision, or ARN.
@@ -294,7 +294,7 @@ def readable_main_container(call: Call, task_definition: str) -> str | None:
     except CallError as error:
         if error.fault not in UNREADABLE:
             raise
-        log.info("The task gets no variables of Airflow's, because its definition cannot be read: %s", error)
+        log.info("The ECS task gets no AIRFLOW_CTX variables, because its task definition cannot be read: %s", error)
         return None
 
 

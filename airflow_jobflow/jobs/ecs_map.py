@@ -32,7 +32,7 @@ ON_DEMAND = "on_demand"
 DESIRED = ("RUNNING", "STOPPED")
 
 
-def family(cluster: str, group: str, token: str, on_interruption: str, owner: Mapping[str, str]) -> dict[str, Any]:
+def job_group(cluster: str, group: str, token: str, on_interruption: str, owner: Mapping[str, str]) -> dict[str, Any]:
     """Return what identifies the tasks of a map, and on which capacity an item runs after an interruption.
 
     :param cluster: name or ARN of the cluster.
@@ -67,7 +67,7 @@ def start(call: Call, job_group: Mapping[str, Any], request: dict[str, Any], whi
     """Run an item's task, and return its ARN. One RunTask call, which may be repeated.
 
     :param call: makes the API calls.
-    :param job_group: as ``family`` returned it.
+    :param job_group: as ``job_group`` returned it.
     :param request: as ``item`` returned it.
     :param which: the item, and the attempt at it.
     :raises NotStarted: the response has no task.
@@ -98,7 +98,7 @@ def page(
     """List up to a hundred of the tasks that a map has started. Two calls.
 
     :param call: makes the API calls.
-    :param job_group: as ``family`` returned it.
+    :param job_group: as ``job_group`` returned it.
     :param cursor: where the page begins; None for the first.
     :return: the tasks, and where the next page begins; None if there is none.
     """

@@ -113,7 +113,7 @@ def snapshot(task: Mapping[str, Any], made_from: Definition, job_id: str | None 
 
 
 def _used(task: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the members of a snapshot that say what a task used, and where it was told to write its result."""
+    """Return the members of a snapshot that say what a task used, and the address for its result."""
     given = [variables(each) for each in task.get("overrides", {}).get("containerOverrides", [])]
     used: dict[str, Any] = {"result_uri": next((each[RESULT_URI] for each in given if each.get(RESULT_URI)), None)}
     if "createdAt" in task and any(ATTEMPT in each for each in given):  # the attempts at an item share the address

@@ -1,7 +1,7 @@
 """Environment variables in container overrides of ECS and Batch.
 
-Some are added to the user's own: the address of the result, and, if there is room, what Airflow tells a job of itself.
-The user's own values always win.
+Ours are added to the user's: the address for the result and, if there is room, the variables that name the Airflow
+task. The user's values take precedence.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.calls import Call
 
 RESULT_ARGUMENT = "--jobflow_result_uri"
-"""The argument that tells a Glue run where to write its result."""
+"""The argument of a Glue run with the address for its result."""
 
 log = logging.getLogger(__name__)
 
@@ -26,7 +26,7 @@ MAX_BATCH_OVERRIDES_LENGTH = MAX_OVERRIDES_LENGTH - 1024
 """The same for Batch, which adds variables of its own, with names of up to 128 characters."""
 
 RESULT_URI = "JOBFLOW_RESULT_URI"
-"""The variable that tells a job where to write its result."""
+"""The variable with the address to which a job writes its result."""
 
 
 def variables(container: Mapping[str, Any]) -> dict[str, str]:
@@ -50,10 +50,10 @@ def with_variables(container: Mapping[str, Any], more: Mapping[str, Any]) -> dic
 def with_context(
     container: Mapping[str, Any], context: Mapping[str, str], room: int
 ) -> tuple[dict[str, Any], list[str]]:
-    """Return the overrides of a container with what Airflow tells it, and the names of what did not fit.
+    """Return the overrides of a container with Airflow's variables, and the names of those that did not fit.
 
     :param container: the overrides. Variables that they set stay as they are.
-    :param context: the variables by name; the first ones matter most.
+    :param context: the variables by name, the most important first.
     :param room: how many more characters the overrides may have.
     """
     own, added, left_out = variables(container), {}, []
@@ -71,7 +71,7 @@ def with_context(
 
 
 def of_item(container: Mapping[str, Any], job_group: Mapping[str, Any], index: int, room: int) -> dict[str, Any]:
-    """Return the overrides of a map's container with where its item writes its result, and with the map's context.
+    """Return the overrides of a map's container with the address for its item's result, and the map's context.
 
     :param container: the overrides.
     :param job_group: of the map; ``result`` and ``context`` may be missing.
@@ -104,5 +104,5 @@ def start_without_if_rejected(
     except CallError as error:
         if request == plain or error.fault is not Fault.REJECTED or "override" not in error.message.lower():
             raise
-        log.info("The job gets no variables of Airflow's, because AWS rejected them: %s", error)
+        log.info("The job gets no AIRFLOW_CTX variables, because AWS rejected them: %s", error)
         return start(call, plain)

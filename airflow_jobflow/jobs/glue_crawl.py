@@ -166,7 +166,7 @@ def _ended(snapshot: Snapshot, status: str, crawl: Mapping[str, Any]) -> Snapsho
 
 
 def log_streams(snapshot: Snapshot) -> dict[str, LogStream]:  # noqa: ARG001
-    """Return none: all crawls of a crawler write to one stream.
+    """Return no stream: all crawls of a crawler write to the same one.
 
     :param snapshot: ignored.
     """

@@ -126,7 +126,7 @@ def snapshot(run: Mapping[str, Any], call: Call) -> Snapshot:
 
 
 def _used(run: Mapping[str, Any], state: JobState) -> dict[str, Any]:
-    """Return the members of a snapshot that say what a run used, and where it was told to write its result."""
+    """Return the members of a snapshot that say what a run used, and the address for its result."""
     used: dict[str, Any] = {"result_uri": run.get("Arguments", {}).get(RESULT_ARGUMENT)}
     if not state.ended:
         return used
@@ -227,7 +227,7 @@ def list_attempts(call: Call, job: str, since: float) -> dict[str, str]:
 
     :param call: makes the API calls.
     :param job: name of the job.
-    :param since: runs that were started before are left out, in seconds since the epoch.
+    :param since: runs that were started earlier are left out, in seconds since the epoch.
     """
     attempts: dict[str, str] = {}
     for page in pages(call, "get_job_runs", "NextToken", JobName=job, MaxResults=RUNS_PER_PAGE):

@@ -132,7 +132,7 @@ class Snapshot:
     capacity: str | None = None
     """The type of capacity it ran on, if the service says so; see ``usage.Usage``."""
     result_uri: str | None = None
-    """Where in S3 it was told to write its result."""
+    """The address in S3 for its result."""
     previous_attempt_ended_at: str | None = None
     """When the service's attempt before the last one ended; None if there was none."""
     containers: tuple[Container, ...] = ()
@@ -231,7 +231,7 @@ class Outcome:
     :param details: details that only its service has, by our names.
     :param usage: what it used, as a dict of :class:`airflow_jobflow.jobs.usage.Usage`; None if that is not known.
     :param result: what it returned, with the parameter ``result``; of arrays and maps, a list by index. None if it
-        returned nothing, if that cannot be used, or if it has more than 48 KB: read it from ``result_uri`` then.
+        returned nothing, or nothing usable, or more than 48 KB: then read it from ``result_uri``.
     :param result_uri: where the result is in S3; of more than 1,000 children or items, or more than 48 KB in all, the
         manifest. None if it is not in S3.
     :param result_error: why there is no result, or which are missing; None if all is well.

@@ -1,13 +1,13 @@
 """Looks up, registers and deregisters the definitions of ``definitions.py``, on Batch and on ECS.
 
-A tag says when a definition was last used. It is renewed at most once a day, when the definition is looked up. Only
-this tells unused definitions reliably: AWS lists jobs and tasks that have ended for a few days, or an hour.
+A tag says when a definition was last used. It is renewed at most once a day, when the definition is looked up. No other
+source is reliable: AWS lists ended jobs for a few days only, and ended tasks for an hour.
 
 This module relies on the following behaviour of AWS:
 
-- Each registration makes a revision, also one with the same content as the last. Several workers that register at the
+- Each registration makes a revision, even with the content of the previous one. Several workers that register at the
   same time make several revisions of the same content, of which all later starts use the newest. ECS may refuse some of
-  them, which counts as throttling: they are repeated with another lookup, which finds a revision.
+  them. That counts as throttling: the start is repeated, and its lookup finds a revision.
 - A revision never changes; its tags do. Jobs of a deregistered revision run to their end.
 - DescribeJobDefinitions lists all active revisions of a name. DescribeTaskDefinition returns the newest active one.
 """
@@ -36,9 +36,9 @@ LAST_USED: Final = "airflow_jobflow_last_used"
 """The tag with the date, in UTC, on which a definition was last used."""
 
 ALSO_MATCHES: Final = "airflow_jobflow_also_matches"
-"""The tag with the hash of the form in which AWS described the revision before, which did not match.
+"""The tag with the hash of the previous revision as AWS described it, if it did not match the request.
 
-If AWS describes the next revision in the same form, AWS has made that form of our request, and it matches.
+If AWS describes the new revision in the same way, AWS itself has changed the form, and the revision matches.
 """
 
 ACTIVE: Final = "ACTIVE"
@@ -244,7 +244,7 @@ def find_or_register(call: Call, service: str, request: Mapping[str, Any], today
             log.info("Using definition %s", found.name)
             return found.name
         log.warning(
-            "Definition %s was changed: %s differs from what its name stands for. Registering a new revision",
+            "Somebody changed definition %s: %s does not match the hash in its name. Registering a new revision",
             found.name,
             ", ".join(differing),
         )
@@ -261,7 +261,9 @@ def _register(call: Call, registry: Registry, request: Mapping[str, Any], tags: 
     except CallError as error:
         if not concerns_tags(error):
             raise
-        log.warning("The definition gets no tags, so it is never cleaned up: the role may not tag (%s)", error)
+        log.warning(
+            "The definition is registered without tags, so it is never cleaned up: the role may not tag (%s)", error
+        )
         return registry.register(call, request, {})
 
 
@@ -272,4 +274,4 @@ def _note_use(call: Call, registry: Registry, revision: Revision, today: str) ->
     try:
         registry.tag(call, revision.arn, {LAST_USED: today})
     except CallError as error:
-        log.warning("Could not note in a tag that %s is used today: %s", revision.name, error)
+        log.warning("Could not update the last-used tag of %s: %s", revision.name, error)

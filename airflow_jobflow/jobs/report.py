@@ -70,7 +70,7 @@ def failure(
     if snapshot.array:
         count = max(len(failed), snapshot.array.failed)
         which = index_ranges(failed) or "which ones could not be found out"
-        lines.append(f"Failed children: {count} of {snapshot.array.size}: {which}")
+        lines.append(f"Failed children ({count} of {snapshot.array.size}): {which}")
         lines += _failed(children)
     return "\n".join([*lines, *evidence(log_lines, console_url, of=f" of [{children[0].index}]" if children else "")])
 
@@ -123,7 +123,7 @@ def map_failure(
     """
     lines = [f"Map {name} of {noun}s failed: {reason}."]
     lines += [f"Why: {diagnosis}"] if diagnosis else []
-    lines += [f"Failed items: {len(failed)}: {index_ranges(failed)}", *_failed(children)]
+    lines += [f"Failed items ({len(failed)}): {index_ranges(failed)}", *_failed(children)]
     return "\n".join([*lines, *evidence(log_lines, of=f" of [{children[0].index}]" if children else "")])
 
 

@@ -34,13 +34,13 @@ MAX_INLINE = 48 * 1024
 """The most bytes of a result that is returned, and of all results of an array or a map together."""
 
 MAX_LISTED = 1000
-"""The most children or items whose results are returned; of more, there is a manifest."""
+"""The most children or items whose results are returned; for more, there is a manifest."""
 
 MAX_DEPTH = 50
 """How deep a result may be nested; Airflow's own limit is a few hundred."""
 
 LOG_MARK = "JOBFLOW_RESULT "
-"""What a line of the log begins with that has the result."""
+"""The beginning of the log line that has the result."""
 
 NUMBER = re.compile(r"0|[1-9][0-9]{0,5}")
 """Matches the number that a child or an item appends to the address."""
@@ -72,7 +72,7 @@ class Stored:
 
     :param uri: its address.
     :param size: in bytes.
-    :param modified: when it was written, in seconds since the epoch; whole ones.
+    :param modified: when it was written, in whole seconds since the epoch.
     """
 
     uri: str
@@ -85,7 +85,7 @@ class Part:
     """Where the children of an array, or the items of a map, wrote their results.
 
     :param uri: the address that they share; each appends its number.
-    :param indexes: the index in the whole, by number.
+    :param indexes: the index of the child or item in the whole, by number.
     """
 
     uri: str
@@ -117,13 +117,14 @@ def read(call: Call, uri: str, after: str | None = None) -> Any:
 
     :param call: makes the API calls of S3.
     :param uri: of the object.
-    :param after: when AWS's previous attempt ended, in ISO 8601: an older object is not of the last one. Default None.
+    :param after: when AWS's previous attempt ended, in ISO 8601: an older object is of an earlier attempt. Default
+        None.
     :raises ResultError: there is no result.
     :raises CallError: the object could not be read.
     """
     bucket, key = split(uri)
     if not uri.startswith("s3://") or not key:
-        raise ResultError(f"the job was told to write its result to {uri!r}, which is no object in S3")
+        raise ResultError(f"the job's JOBFLOW_RESULT_URI is {uri!r}, which is not an address in S3")
     try:
         response = call("get_object", Bucket=bucket, Key=key, Range=f"bytes=0-{MAX_INLINE}")
     except CallError as error:
@@ -134,7 +135,7 @@ def read(call: Call, uri: str, after: str | None = None) -> Any:
         raise
     if not _is_new(response["LastModified"].timestamp(), after):
         raise ResultError(
-            f"{uri} was written by an earlier attempt of the job; the last one wrote none", is_missing=True
+            f"{uri} was written by an earlier attempt of the job; the last attempt wrote no result", is_missing=True
         )
     body: bytes = response["Body"]
     return None if len(body) > MAX_INLINE else parsed(body, uri)
@@ -145,7 +146,7 @@ def _missing(uri: str) -> ResultError:
 
 
 def _is_new(modified: float, after: str | None) -> bool:
-    """Return whether an object was written after a time. S3 has whole seconds, and AWS does not restart within one."""
+    """Return whether an object was written after a time. S3's times are in whole seconds."""
     return after is None or int(modified) > int(datetime.fromisoformat(after).timestamp())
 
 
@@ -178,7 +179,7 @@ def parsed(data: bytes, where: str) -> Any:
         value = json.loads(data.decode("utf-8-sig"), parse_constant=_reject)
         _check(value)
     except RecursionError:
-        raise ResultError(f"{where} is nested too deep") from None
+        raise ResultError(f"{where} is nested too deeply") from None
     except ValueError as error:  # also of the decoding
         shown = data[:80].decode(errors="replace")
         raise ResultError(f"{where} is not JSON that Airflow can store ({error}); it begins with {shown!r}") from None
@@ -194,7 +195,7 @@ def _check(value: Any, depth: int = 0) -> None:
     if depth > MAX_DEPTH:
         raise ValueError(f"nested deeper than {MAX_DEPTH}")
     if isinstance(value, str) and ("\0" in value or any("\ud800" <= each <= "\udfff" for each in value)):
-        raise ValueError("a text has a NUL or half a surrogate pair")
+        raise ValueError("a string has a NUL character or an unpaired surrogate")
     if isinstance(value, float) and value in (float("inf"), float("-inf")):
         raise ValueError("a number is too large")
     if isinstance(value, dict):
@@ -211,7 +212,7 @@ def stored(call: Call, parts: Sequence[Part], after: Mapping[int, str | None]) -
 
     :param call: makes the API calls of S3.
     :param parts: where they wrote; of two parts with the same index, the later one counts.
-    :param after: for some indexes, when AWS's previous attempt ended: older objects are not of the last one.
+    :param after: for some indexes, when AWS's previous attempt ended: an older object is of an earlier attempt.
     :raises CallError: the objects could not be listed.
     """
     found: dict[int, Stored] = {}
@@ -234,7 +235,7 @@ def stored(call: Call, parts: Sequence[Part], after: Mapping[int, str | None]) -
 
 
 def write_manifest(call: Call, uri: str, found: Mapping[int, Stored], size: int, missing: Sequence[int]) -> str:
-    """Write the list of an array's or a map's results to S3, and return its address. One PutObject call.
+    """Write the list of the results of an array or a map to S3, and return its address. One PutObject call.
 
     :param call: makes the API calls of S3.
     :param uri: the address that the results share.
@@ -259,14 +260,14 @@ def is_inline(found: Mapping[int, Stored], size: int) -> bool:
     return size <= MAX_LISTED and sum(each.size for each in found.values()) <= MAX_INLINE
 
 
-def what_is_wrong(missing: Sequence[int], malformed: Mapping[int, str]) -> str | None:
-    """Return what a person reads of results that are missing or malformed; None if all are well.
+def result_error(missing: Sequence[int], malformed: Mapping[int, str]) -> str | None:
+    """Return the ``result_error`` for missing or malformed results; None if there are none.
 
     :param missing: the indexes of those that are missing.
     :param malformed: why others cannot be used, by index.
     """
-    said = [f"{len(missing)} results are missing: {index_ranges(missing)[:200]}"] if missing else []
+    problems = [f"missing results ({len(missing)}): {index_ranges(missing)[:200]}"] if missing else []
     if malformed:
         index, why = min(malformed.items())
-        said.append(f"{len(malformed)} cannot be used: {index_ranges(malformed)[:200]} ({index}: {why})")
-    return "; ".join(said) or None
+        problems.append(f"unusable results ({len(malformed)}): {index_ranges(malformed)[:200]} ({index}: {why})")
+    return "; ".join(problems) or None

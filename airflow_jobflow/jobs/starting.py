@@ -1,4 +1,4 @@
-"""Starts of jobs: with or without tags; those that started nothing, and those whose response was lost.
+"""How jobs are started with tags, or without them if the role may not tag, and errors of starts.
 
 A role that may submit jobs may lack the permission to tag them. AWS then denies the whole request, and starts nothing.
 """

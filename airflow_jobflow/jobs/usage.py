@@ -40,8 +40,8 @@ class Usage:
     :param queued_seconds: how long the job existed without running: it was queued, or being started. For a map, the sum
         over its items. None for arrays.
     :param capacity: the type of capacity, as AWS calls it: ``FARGATE`` or ``FARGATE_SPOT`` for ECS, ``STANDARD`` or
-        ``FLEX`` for Glue runs. Several types, in a map, are joined by ``+``. None for Batch: only the compute
-        environment tells.
+        ``FLEX`` for Glue runs. Several types, in a map, are joined by ``+``. None for Batch, where only the compute
+        environment has it.
     :param estimated: whether the seconds are an estimate, because not every job was described.
     :param cost: what ``[jobflow] rates`` make of it, in the currency of the rates; None without rates.
     """
@@ -95,7 +95,7 @@ def usage(snapshot: Snapshot, service: str, rates: Rates) -> Usage | None:
 def total(usages: Iterable[Usage | None]) -> Usage | None:
     """Return what several jobs used together. Values that no job has stay None.
 
-    :param usages: of the jobs; None for jobs of which it is not known, which makes the sum an estimate.
+    :param usages: of the jobs; None for a job whose usage is not known, which makes the sum an estimate.
     :return: None if it is not known of any.
     """
     every = list(usages)
@@ -143,7 +143,7 @@ def parse_rates(text: str) -> dict[str, dict[str, float]]:
     """Return the rates in the setting ``[jobflow] rates``.
 
     :param text: JSON; empty for none.
-    :raises ValueError: it is something else; the message says what is expected.
+    :raises ValueError: the text is invalid; the message says what is expected.
     """
     if not text.strip():
         return {}

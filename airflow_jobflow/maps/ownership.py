@@ -1,9 +1,9 @@
 """Which triggerer owns a map: heartbeats confirm that this trigger does, and no other triggerer's.
 
 When Airflow has not heard from a triggerer for a while, it moves its triggers to another one. Airflow hears from the
-triggerer's supervisor, which is another process than the one that runs the triggers. So it proves nothing that this
-process is alive. A heartbeat is a query that goes through the supervisor to the database and back. A supervisor that is
-blocked or has lost the database does not answer it.
+triggerer's supervisor, which is another process than the one that runs the triggers. So this process being alive proves
+nothing. A heartbeat is a query that goes through the supervisor to the database and back. A supervisor that is blocked
+or has lost the database does not answer it.
 
 Invariants:
 
@@ -37,7 +37,7 @@ other half allows for that heartbeat, which may be some seconds older than an an
 
 
 class Ownership:
-    """Whether this trigger owns its map, as far as its heartbeats say. It does when the map begins."""
+    """Whether this trigger owns its map, according to its heartbeats. It does when the map begins."""
 
     def __init__(self) -> None:
         self._max_age = MAX_AGE_SHARE * conf.getfloat("triggerer", "triggerer_health_check_threshold")
@@ -66,7 +66,7 @@ class Ownership:
         self._heartbeat_at = queried_at
 
     def reacquire(self) -> None:
-        """Count as the owner again. The caller lists the jobs before it starts any."""
+        """Make this trigger count as the owner again. The caller lists the jobs before it starts any."""
         self._lost = False
 
 

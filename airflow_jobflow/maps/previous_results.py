@@ -50,7 +50,7 @@ class PreviousResults:
             {**earlier.results, **self.results},
         )
 
-    def returned_to(self, uri: str) -> PreviousResults:
+    def with_results_at(self, uri: str) -> PreviousResults:
         """Return these results, with the address to which the items of this try wrote.
 
         :param uri: the address.

@@ -1,8 +1,8 @@
 """Tracks the jobs of a map until they end, and records their results.
 
 New jobs are gathered into small groups that join the process's watcher, so that waiting for thousands costs one
-describe call per hundred jobs. The wait for a job that AWS has not known, or whose id it has rejected, for the grace
-period ends: the item's state is then unknown, and the other items continue. If describe calls are refused because
+describe call per hundred jobs. If AWS has not known a job, or has rejected its id, for the grace period, the wait for
+this job ends: the item's state is then unknown, and the other items continue. If describe calls are refused because
 permissions or credentials are missing, the map cannot continue, although its jobs may be fine.
 
 While items wait to be started, the end of a job frees a slot for one. So jobs are then described more often: at most
@@ -72,9 +72,9 @@ class JobTracker:
         self.times: list[str | None] = [None, None, None]
         """When the first job was created, when the first started, and when the last ended, in ISO 8601."""
         self.usage: Usage | None = None
-        """What the jobs used whose ends this tracker has seen; None if it has seen none."""
+        """What the jobs used that ended while this tracker ran; None if none has."""
         self.ends_seen = 0
-        """How many ends of items these are."""
+        """How many jobs these are."""
         self.not_described: list[str] = []
         """Ids of jobs that cannot be described; they may still run."""
         self._service = service

@@ -1,15 +1,15 @@
-"""The jobs that task instances have started, listed once for many of them: the lookup before a submit in a triggerer.
+"""The lookup before a submit in a triggerer: one listing of jobs serves many task instances.
 
-A trigger that replaces another one cannot know whether that had submitted the job before it died. A listing for each
-submit would halve the rate of submits, so the instances of a mapped task, and other tasks that name their jobs alike,
-share it.
+A trigger that replaces another one cannot know whether the other one submitted the job before it died. A listing for
+each submit would halve the rate of submits, so the instances of a mapped task, and other tasks whose jobs have the same
+name prefix, share it.
 
 Invariants:
 
 - A listing proves that a job does not exist only to a trigger that was created a while before the listing began: its
-  predecessor has ended by then, and AWS lists what that had submitted.
-- A submit relies on a listing for ``MAX_AGE`` seconds only. A process that was frozen meanwhile lists again: another
-  triggerer may have taken over its triggers.
+  predecessor has ended by then, and AWS lists what it submitted.
+- A submit relies on a listing for ``MAX_AGE`` seconds only. A process that was suspended in between lists again:
+  another triggerer may have taken over its triggers.
 - While one thread lists, the others that need the same listing wait for it.
 """
 
@@ -81,7 +81,7 @@ def find_attempt(
     :raises CallError: the jobs cannot be listed.
     """
     with _lock:
-        listing = _listings[key] = _listings.pop(key) if key in _listings else _Listing()  # the last used comes last
+        listing = _listings[key] = _listings.pop(key) if key in _listings else _Listing()  # least recently used first
         while len(_listings) > RETENTION:
             del _listings[next(iter(_listings))]
     since = started_at - SKEW

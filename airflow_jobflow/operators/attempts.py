@@ -49,7 +49,7 @@ class AttemptRecord:
     :param durable: whether the job is found again, see :class:`airflow_jobflow.operators.base.AwsJobOperator`.
     :param may_be_reaped: whether the orphan reaper may stop the job once the task has ended.
     :param left_at_deadline: whether a job whose deadline passes is left running: ``cancel_on_timeout=False``.
-    :param inputs: what the job is told beside its parameters.
+    :param inputs: what the job gets in addition to its parameters: variables, and the address for its result.
     """
 
     jobs: RemoteJobs
@@ -62,25 +62,25 @@ class AttemptRecord:
     attempt: Attempt = field(default_factory=Attempt)
     """The attempt that this try makes, or waits for."""
     is_repeated: bool = False
-    """Whether the recorded attempt is made once more, because nothing of it was started."""
+    """Whether the recorded attempt is repeated, because it started nothing."""
     before_submit: Callable[[Call], str | None] = lambda _: None
-    """Called before each submit: returns the job if it was started already. In a triggerer, another one may have."""
+    """Called before each submit: returns the job if it was started already, for example by another triggerer."""
     context: Context = field(init=False)
     """Airflow's context, once a try has begun."""
     this_try: Try = field(init=False)
-    """The try that is made."""
+    """The current try."""
     is_first_try: bool = field(init=False)
     """Whether that is the first try of the task instance."""
     owner: Owner = field(init=False)
     """The owner that the job carries."""
     store: Any = field(init=False)
-    """Airflow's task state store; None where it has none: 3.2."""
+    """Airflow's task state store; None on Airflow 3.2, which has none."""
     _resolved_location: str = ""
 
     # The try.
 
     def begin(self, context: Context, attempt: Mapping[str, Any] | None = None) -> None:
-        """Begin to start the job: from now on, calls are not repeated beyond the deadline.
+        """Begin to start the job. From now on, calls are not repeated after the deadline.
 
         :param context: Airflow's context.
         :param attempt: the attempt that waited for capacity, if this resumes it. Default None.
@@ -120,7 +120,7 @@ class AttemptRecord:
 
     @property
     def next_try_continues(self) -> bool:
-        """Whether another try of the task may follow, and looks for the job."""
+        """Whether another try of the task may follow and look for the job."""
         return self.durable and self.this_try.try_number <= self.this_try.max_tries
 
     @property
@@ -190,7 +190,7 @@ class AttemptRecord:
         return self.attempt.token
 
     def continue_attempt(self, queued_timeout: float | None = None) -> None:
-        """Give a job that an earlier try left running at a deadline the whole time of this try.
+        """Give a job that an earlier try left running at a deadline the full time limits of this try.
 
         :param queued_timeout: seconds within which it must leave the queue. Default None: no limit.
         """

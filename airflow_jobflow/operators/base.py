@@ -26,7 +26,7 @@ from airflow_jobflow.ui.failure_report import reporting_failures
 from airflow_jobflow.ui.task_report import TaskReport
 from airflow_jobflow.waiting.parameters import OPERATOR_PARAMETERS
 from airflow_jobflow.waiting.resume import resume
-from airflow_jobflow.waiting.trigger_start import StartRules, log_refusal
+from airflow_jobflow.waiting.trigger_start import StartRules, log_why_on_worker
 from airflow_jobflow.waiting.wait import snapshots
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
     :param raise_on_failure: raise an exception if the job fails. False returns its outcome instead, for a later task to
         branch on. Default True.
     :param job_timeout: seconds, or a timedelta, until the wait ends: one absolute deadline, kept through deferrals and
-        restarts. ``execution_timeout`` counts too; the earlier wins. Default None: no deadline.
+        restarts. ``execution_timeout`` counts too; the earlier one applies. Default None: no deadline.
     :param number_logs_exception: how many of the last log lines of the failed container the error quotes. Default 20.
     :param stream_logs: True copies the job's log into the task's log while the job runs. ``failed`` copies the last
         lines of a failed job at its end, which is what both do for the failed children of an array. Default ``[jobflow]
@@ -79,16 +79,16 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
         applies. Default 0.
     :param redrive: for an array or a map: a retry runs only the children or items that have not succeeded. Default
         False: it runs all of them.
-    :param pass_context: tell the job which task it belongs to, in the variables that Airflow sets for ``BashOperator``,
-        such as ``AIRFLOW_CTX_DAG_ID``. Default True; False for Glue, where they are arguments.
+    :param pass_context: pass the job the variables that Airflow sets for ``BashOperator``, such as
+        ``AIRFLOW_CTX_DAG_ID``, which name its task. Default True; False for Glue, where they are arguments.
     :param result: what the job returns as ``outcome["result"]``: JSON that it writes to the address in its variable
         ``JOBFLOW_RESULT_URI``, for ``s3://bucket/prefix``; or in the last line of its log that begins with
         ``JOBFLOW_RESULT``, for ``log``. Templated. Default None: nothing.
     :param result_required: whether a job that succeeded without a usable result fails the task. Default False: then
         ``outcome["result_error"]`` says what is wrong.
-    :param start_from_trigger: start the job in the triggerer, without a worker, where that is possible. Default
-        ``[jobflow] start_from_trigger``, by which operators start on workers.
-    :param start_trigger_args: Airflow's own, for an instance of a mapped task; not to be set by a DAG.
+    :param start_from_trigger: start the job in the triggerer, without a worker, if possible. Default ``[jobflow]
+        start_from_trigger``, which starts operators on workers unless it is ``all``.
+    :param start_trigger_args: set by Airflow for an instance of a mapped task; do not set it in a DAG.
     """
 
     start_rules: ClassVar[StartRules] = START_RULES
@@ -159,7 +159,7 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
         """Their last snapshots. A job that this process has not described is missing."""
         self._killed = False
 
-    # What the execution works with. It is made when it is first used: the parameters are rendered by then.
+    # The objects of the execution. They are built on first use, because the parameters are rendered by then.
 
     @abstractmethod
     def _job_spec(self) -> JobSpec:
@@ -201,7 +201,7 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
         :raises JobflowError: the exceptions of ``airflow_jobflow.exceptions``.
         """
         self._begin_execution()
-        log_refusal(self)
+        log_why_on_worker(self)
         with reporting_failures(self._report, context):
             self.check()
             return self.start(context)
@@ -243,7 +243,7 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
 
         seen = self._last_seen = execution.wait.initial_status(job_ids, reattached)
         if not self.wait_for_completion:
-            return execution.wait.not_waited_for(job_ids[0], seen)
+            return execution.wait.submitted_outcome(job_ids[0], seen)
         queued_timeout = execution.given.get("queued_timeout")
         event = wait_until_ended(execution, context, job_ids, seen, own=self._to_stop, queued_timeout=queued_timeout)
         return self.execute_complete(context, event)
@@ -266,7 +266,7 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
             self.check()
             return self.start(context, event)
         execution.record.resume(context, attempt or event.get("attempt"))
-        if event.get("attempt"):  # it was made in the triggerer, which cannot record it
+        if event.get("attempt"):  # it began in the triggerer, which cannot record it
             execution.record.save_if_possible()
         event = execution.wait.final_status(event)
         seen = snapshots(event)
@@ -278,13 +278,13 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
             raise unfinished.timed_out(execution, event, seen)
         if execution.spec.runs_again(event, execution.record.attempt):
             return self.start(context)
-        judge = partial(execution.spec.outcomes, execution.jobs.outcome_builder)
+        build_outcomes = partial(execution.spec.outcomes, execution.jobs.outcome_builder)
         try:
             outcomes = execution.wait.outcomes(
                 context,
                 event,
                 lambda ended: returned.with_results(
-                    execution, ended, judge(ended, execution.record.attempt, execution.tolerance)
+                    execution, ended, build_outcomes(ended, execution.record.attempt, execution.tolerance)
                 ),
                 # A killed task has stopped the job itself; that outcome is always raised.
                 raise_on_failure=self.raise_on_failure or self._killed,

@@ -35,14 +35,14 @@ class BatchJobOperator(AwsJobOperator):
     :param job_definition: name, name with revision, or ARN of a job definition that exists. Give either this, or
         ``image``, or ``definition``.
     :param image: an image. Its job definition is registered, once, under a name that has a hash of its content.
-    :param platform: for ``image``: ``FARGATE`` or ``EC2``, as the queue's compute environments. Default: ``EC2`` with
-        ``gpus``, else ``FARGATE``.
-    :param job_role, execution_role: for ``image``: ARNs of the roles that the job uses, and that pulls the image and
-        writes the log, which Fargate needs. Default None.
+    :param platform: for ``image``: ``FARGATE`` or ``EC2``, to match the queue's compute environments. Default: ``EC2``
+        with ``gpus``, else ``FARGATE``.
+    :param job_role, execution_role: for ``image``: ARNs of the role that the job uses, and of the role that pulls the
+        image and writes the log. Fargate requires the second one. Default None.
     :param log_group: for ``image``: the log group. Default: ``/aws/batch/job``.
     :param assign_public_ip: for ``image`` on Fargate: whether the job gets a public address. Default: it does not.
-    :param definition: the job definition to register, as the request of RegisterJobDefinition. Its name becomes a part
-        of ours.
+    :param definition: the job definition to register, as the request of RegisterJobDefinition. Its name becomes part of
+        the name under which it is registered.
     :param command: the container's command, as a list of strings: short for a part of ``container_overrides``.
     :param environment: environment variables of the container, by name, such as ``{"DAY": "{{ ds }}"}``: added to those
         in ``container_overrides``.
@@ -167,7 +167,8 @@ class BatchMapOperator(AwsMapOperator):
     :param share_identifier, scheduling_priority_override, consumable_resource_properties_override: see
         :class:`BatchJobOperator`.
     :param array_size, array_properties: have no meaning for a map, and are rejected.
-    :param node_overrides, ecs_properties_override, eks_properties_override: likewise rejected.
+    :param node_overrides, ecs_properties_override, eks_properties_override: have no meaning for a map either, and are
+        rejected.
 
     The other parameters, and what is returned, are those of :class:`airflow_jobflow.operators.map.AwsMapOperator`.
     """

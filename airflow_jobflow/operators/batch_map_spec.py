@@ -42,7 +42,7 @@ class BatchMapSpec(MapSpec):
         """Return the SubmitJob request of each item, without its name; see the base."""
         self._definition.check_containers(jobs)
         requests = [self._request(index, item) for index, item in enumerate(items)]
-        definition = self._definition.in_use(jobs, f"Map {self.name} of Batch jobs")
+        definition = self._definition.resolve(jobs, f"Map {self.name} of Batch jobs")
         return [{**request, "jobDefinition": definition} for request in requests]
 
     def _request(self, index: int, item: Mapping[str, Any]) -> dict[str, Any]:
@@ -55,8 +55,8 @@ class BatchMapSpec(MapSpec):
             raise invalid_parameter(f"items[{index}]", item, rule)
         values = {**common, **item}
         # The item's overrides replace the operator's short forms, except for single variables.
-        said = batch_request.duplicates(common, overrides)
-        for name in {"command", *batch_request.RESOURCES}.intersection(said) - item.keys():
+        duplicates = batch_request.duplicates(common, overrides)
+        for name in {"command", *batch_request.RESOURCES}.intersection(duplicates) - item.keys():
             values.pop(name)
         cpu = values.get("vcpus", 0) * definitions.CPU_UNITS
         self._definition.check_size(f"items[{index}]", item, cpu, values.get("memory"))
@@ -64,12 +64,12 @@ class BatchMapSpec(MapSpec):
         values.pop("environment", None)
         return batch_map.item(batch_request.request(values, PARAMETERS.members), index, environment)
 
-    def family(self, record: AttemptRecord) -> dict[str, Any]:
+    def job_group(self, record: AttemptRecord) -> dict[str, Any]:
         """Return what identifies the jobs of this attempt's map."""
         from airflow_jobflow.jobs import batch_map
 
-        family = batch_map.family(self._queue, attempt_name(record, self.name), record.owner.tags())
-        return family | record.inputs.of_map(record)
+        job_group = batch_map.job_group(self._queue, attempt_name(record, self.name), record.owner.tags())
+        return job_group | record.inputs.of_map(record)
 
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:
         """Return all jobs of this task instance."""

@@ -65,7 +65,7 @@ PARAMETERS: Final = ParameterTable(
         "container_name": Parameter("", params.non_empty_string),
     }
 )
-"""The parameters of SubmitJob, those that make a job definition, and ``container_name``: how the job is read."""
+"""The parameters of SubmitJob, those that make a job definition, and ``container_name``, which is not sent."""
 
 
 def reject_contradictions(values: Mapping[str, Any], *, redrive: bool) -> None:
@@ -107,7 +107,7 @@ def attempt_name(record: AttemptRecord, name: str) -> str:
 
 
 def with_result(request: dict[str, Any], uri: str | None) -> dict[str, Any]:
-    """Return a request that tells the job where to write its result.
+    """Return a request with the variable that says where the job writes its result.
 
     :param request: the SubmitJob request.
     :param uri: the address; None for none.
@@ -119,17 +119,17 @@ def with_result(request: dict[str, Any], uri: str | None) -> dict[str, Any]:
     return {**request, "containerOverrides": with_variables(request.get("containerOverrides", {}), {RESULT_URI: uri})}
 
 
-def _told(record: AttemptRecord, request: dict[str, Any]) -> dict[str, Any]:
-    """Return a request that also tells the job which task it belongs to, if it has a container of its own."""
+def _with_context_variables(record: AttemptRecord, request: dict[str, Any]) -> dict[str, Any]:
+    """Return a request with the variables that name the job's task, if it has ``containerOverrides``."""
     from airflow_jobflow.jobs.environment import MAX_BATCH_OVERRIDES_LENGTH, with_context
 
     context = record.inputs.context(record)
     if not context or any(PARAMETERS.members[name] in request for name in NOT_IN_CONTAINER_OVERRIDES):
         return request
     overrides = request.get("containerOverrides", {})
-    told, left_out = with_context(overrides, context, MAX_BATCH_OVERRIDES_LENGTH - len(json.dumps(overrides)))
+    own, left_out = with_context(overrides, context, MAX_BATCH_OVERRIDES_LENGTH - len(json.dumps(overrides)))
     log_left_out(left_out)
-    return {**request, "containerOverrides": told}
+    return {**request, "containerOverrides": own}
 
 
 class BatchJobSpec(JobSpec):
@@ -173,7 +173,7 @@ class BatchJobSpec(JobSpec):
         record.attempt.results = dict(earlier.results) if is_redriven else {}
         job_ids: list[str] = []
         try:
-            definition = self._definition.in_use(jobs, f"Batch job {self.name}")
+            definition = self._definition.resolve(jobs, f"Batch job {self.name}")
             for number, (name, (indexes, part)) in enumerate(zip(self._names(record, len(runs)), runs, strict=True)):
                 uri = inputs.result_uri(record, number if is_redriven else None)
                 if uri and self.array_size and self._redrive:
@@ -257,35 +257,35 @@ class BatchJobSpec(JobSpec):
         def find(call: Call) -> str | None:
             return batch_search.find(call, queue, name)
 
-        told = _told(record, request)
+        with_variables = _with_context_variables(record, request)
 
         def submit(call: Call) -> str:
             found = record.before_submit(call)
-            return found or start_tagged(call, start, told, {**told, "tags": tags})
+            return found or start_tagged(call, start, with_variables, {**with_variables, "tags": tags})
 
-        def start(call: Call, told: Mapping[str, Any]) -> str:
-            plain = {**told, "containerOverrides": request.get("containerOverrides")}
+        def start(call: Call, full: Mapping[str, Any]) -> str:
+            plain = {**full, "containerOverrides": request.get("containerOverrides")}
             plain = {name: value for name, value in plain.items() if value is not None}
-            return start_without_if_rejected(call, batch.submit, told, plain)
+            return start_without_if_rejected(call, batch.submit, full, plain)
 
         if look_first:  # an earlier try began the attempt, and the name says which
             prefix = batch_search.group_prefix(record.attempt.job_name, record.group)
             end = name.removeprefix(prefix).partition("-")[2]
             if found := jobs.call(batch_search.find_of_any_try, queue, prefix, end):
                 return found
-        jobs.log.info("Submitting %s to %s: %s", name, queue, told)
+        jobs.log.info("Submitting %s to %s: %s", name, queue, with_variables)
         found_by = find if record.durable else None
         return submission.submit_once(jobs.call, submit, found_by, f"Batch job {name}", origin=lambda: jobs.origin)
 
     @property
     def listing(self) -> tuple[str, str]:
-        """The queue, and how the names of the jobs begin."""
+        """The queue, and the name prefix of the jobs."""
         from airflow_jobflow.jobs import batch_search
 
         return self._queue, batch_search.name_prefix(self.name)
 
     def list_attempts(self, call: Call, since: float) -> Mapping[str, str]:
-        """Return the jobs whose names begin alike; see the base."""
+        """Return the jobs with this name prefix; see the base."""
         from airflow_jobflow.jobs import batch_search
 
         return batch_search.list_attempts(call, *self.listing, since)

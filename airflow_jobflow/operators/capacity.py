@@ -42,19 +42,19 @@ class CapacityWait:
     def submit(self, is_killed: Callable[[], bool]) -> list[str]:
         """Submit the job as soon as AWS has capacity for it, and return its ids.
 
-        :param is_killed: returns whether the task was killed meanwhile.
+        :param is_killed: returns whether the task was killed in the meantime.
         :raises SubmissionError: it cannot be looked up whether AWS has started the job.
         :raises JobTimeout, QueueTimeout, JobStopped: it was not started, and a time limit has passed, or the task was
             killed.
         """
         execution, record = self.execution, self.execution.record
-        job_ids = self.started_nevertheless(killed=is_killed()) if record.attempt.waits_since else []
+        job_ids = self.find_started(killed=is_killed()) if record.attempt.waits_since else []
         while not job_ids:
             try:
                 job_ids = execution.spec.submit(record, execution.jobs)
             except CapacityUnavailable as full:
                 self.wait(full)
-                job_ids = self.started_nevertheless(killed=is_killed())
+                job_ids = self.find_started(killed=is_killed())
         attempt = record.attempt
         attempt.job_ids, attempt.waits_since, attempt.queued_at = job_ids, None, time.time()
         if not record.durable:  # the job cannot be found again
@@ -65,7 +65,7 @@ class CapacityWait:
             )
         return job_ids
 
-    def started_nevertheless(self, *, killed: bool) -> list[str]:
+    def find_started(self, *, killed: bool) -> list[str]:
         """Return the job of this attempt, if AWS has started it although it reported no capacity.
 
         :param killed: whether the task was killed while it waited.
@@ -80,7 +80,7 @@ class CapacityWait:
                 found = self.execution.jobs.call(self.execution.spec.find_started, self.execution.record)
         except CallError as error:
             raise SubmissionError(
-                f"{attempt.no_capacity} It was not started again: AWS may have started it nevertheless, "
+                f"{attempt.no_capacity} It was not started again: AWS may have started it despite this error, "
                 f"and the check failed: {sentence(str(error))} The next try checks that first."
             ) from error
         if found:

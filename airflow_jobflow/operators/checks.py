@@ -31,9 +31,13 @@ def check_job(task: Any, execution: Execution[JobSpec]) -> None:
     if not execution.spec.is_array:
         params.reject(task, OF_ARRAYS)
     elif execution.record.inputs.result == LOG:
-        raise invalid_parameter("result", task.result, "must be in S3 for an array, whose children have logs each")
+        raise invalid_parameter(
+            "result", task.result, "must be an address in S3 for an array, because each child has a log of its own"
+        )
     if task.result is not None and not task.wait_for_completion:
-        raise invalid_parameter("result", task.result, "is read at the job's end, so the task has to wait for it")
+        raise invalid_parameter(
+            "result", task.result, "needs wait_for_completion=True, because the result is read when the job has ended"
+        )
 
 
 def reject_for_map(task: Any, not_honoured: Mapping[str, str]) -> None:
@@ -63,4 +67,6 @@ def check_map_result(task: Any, execution: Execution[MapSpec]) -> None:
     :raises InvalidParameter: it does not.
     """
     if execution.record.inputs.result == LOG:
-        raise invalid_parameter("result", task.result, "must be in S3 for a map, whose items have logs each")
+        raise invalid_parameter(
+            "result", task.result, "must be an address in S3 for a map, because each item has a log of its own"
+        )

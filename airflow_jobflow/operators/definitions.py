@@ -1,7 +1,7 @@
 """The definition that an operator's jobs run: one that exists, or one that is registered from an image.
 
 A definition that is registered is looked up once for all starts of a process. It is looked up again after a while, so
-that its use is noted, and it is found missing if somebody has deregistered it.
+that its last-used tag is updated, and so that it is registered again if somebody has deregistered it.
 """
 
 from __future__ import annotations
@@ -86,9 +86,11 @@ class Definition:
 
     :param service: ``batch`` or ``ecs``.
     :param label: what messages call it.
-    :param build: returns the request that registers it, given the region. Default None: it exists, as ``label`` says.
-    :param containers: the names of its containers. Default None: AWS has to be asked.
-    :param main_container: the container of a task that command and environment are for. Default None: likewise.
+    :param build: returns the request that registers it, given the region. Default None: it exists, and ``label`` names
+        it.
+    :param containers: the names of its containers. Default None: they are looked up in AWS.
+    :param main_container: the container of a task that command and environment are for. Default None: it is looked up
+        in AWS.
     :param size: CPU units and MiB of a definition that is made of an image, for Fargate. Default None: any other.
     """
 
@@ -121,7 +123,7 @@ class Definition:
         if self.size and (rule := definitions.fargate_size_error(cpu or self.size[0], memory or self.size[1])):
             raise invalid_parameter(parameter, value, rule)
 
-    def in_use(self, jobs: RemoteJobs, what: str) -> str:
+    def resolve(self, jobs: RemoteJobs, what: str) -> str:
         """Return the definition to start jobs with. If it is made here, it is looked up, and registered if necessary.
 
         :param jobs: makes the API calls.
@@ -235,14 +237,14 @@ def _source(values: Mapping[str, Any], existing: str) -> str:
     """
     given = [name for name in (existing, "image", "definition") if values.get(name)]
     if not given:
-        rule = f"give one of {existing}, image and definition (did a template come out empty?)"
+        rule = f"exactly one of {existing}, image and definition is required (did a template render to nothing?)"
         raise invalid_parameter(existing, values.get(existing), rule)
     if len(given) > 1:
-        raise invalid_parameter(given[1], values[given[1]], f"{given[0]} is given too; keep only one of them")
+        raise invalid_parameter(given[1], values[given[1]], f"{given[0]} is also given; keep only one of them")
     if given != ["image"]:
         for name in OF_IMAGE:
             if name in values and not (name == "assign_public_ip" and existing == "task_definition"):
-                raise invalid_parameter(name, values[name], f"is for image; {given[0]} says it already")
+                raise invalid_parameter(name, values[name], f"applies only with image, not with {given[0]}")
     return given[0]
 
 

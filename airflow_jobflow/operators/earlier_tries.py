@@ -88,7 +88,8 @@ class EarlierTries:
     def started_in_triggerer(self, event: Mapping[str, Any]) -> dict[str, Snapshot | None]:
         """Return the jobs that a trigger has started in this try before it gave up, as described now.
 
-        :param event: the event of the trigger that gave up. An earlier trigger may have started a job in any case.
+        :param event: the event of the trigger that gave up. Even if this one started nothing, an earlier trigger may
+            have.
         :raises SubmissionError: they cannot be found.
         """
         from airflow_jobflow.faults import CallError
@@ -101,13 +102,13 @@ class EarlierTries:
         seen = {each.job.job_id: each.job for each in found}
         job_ids = _waited_for([each.job for each in found if self._is_of_this_try(each)])
         if job_ids:
-            self.execution.log.info("Continuing with %s, which the triggerer has started", ", ".join(job_ids))
+            self.execution.log.info("Continuing with %s, which was started in the triggerer", ", ".join(job_ids))
             self._continue(job_ids, seen)
             self.execution.record.save_if_possible()
         return {job_id: seen[job_id] for job_id in job_ids}
 
     def _is_of_this_try(self, found: Found) -> bool:
-        """Return whether this try has started a job. In a triggerer, a try knows no more of itself than its number."""
+        """Return whether this try has started a job. In a triggerer, only the number of a try is known."""
         return found.by is not None and found.by.try_number == self.execution.record.this_try.try_number
 
     def _continue(self, job_ids: Sequence[str], seen: Mapping[str, Snapshot]) -> None:

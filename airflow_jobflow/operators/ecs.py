@@ -26,12 +26,12 @@ class FargateTaskOperator(AwsJobOperator):
     :param task_definition: family, family with revision, or ARN of a task definition that exists. Give either this, or
         ``image``, or ``definition``.
     :param image: an image. Its task definition is registered, once, under a name that has a hash of its content.
-    :param job_role, execution_role: for ``image``: ARNs of the roles that the task uses, and that pulls the image and
-        writes the log. The second is required.
+    :param job_role, execution_role: for ``image``: ARNs of the role that the task uses, and of the role that pulls the
+        image and writes the log. The second one is required.
     :param log_group: for ``image``: the log group, which is created if the execution role may do so. Default:
         ``/jobflow/ecs``.
-    :param definition: the task definition to register, as the request of RegisterTaskDefinition. Its family becomes a
-        part of ours.
+    :param definition: the task definition to register, as the request of RegisterTaskDefinition. Its family becomes
+        part of the family under which it is registered.
     :param command: the container's command, as a list of strings.
     :param environment: environment variables of the container, by name.
     :param container_name: the container that command and environment are for, by default the definition's first

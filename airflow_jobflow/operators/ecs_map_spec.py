@@ -57,7 +57,7 @@ class FargateMapSpec(MapSpec):
             )
             self._parameters.reject_contradictions(main)
         requests = [self._request(index, item, item.get("container_name") or main) for index, item in enumerate(items)]
-        revision = definition.in_use(jobs, f"A map of {definition.label}")
+        revision = definition.resolve(jobs, f"A map of {definition.label}")
         return [{**request, "taskDefinition": revision} for request in requests]
 
     def _request(self, index: int, item: Mapping[str, Any], container: str) -> dict[str, Any]:
@@ -73,18 +73,18 @@ class FargateMapSpec(MapSpec):
         replaced = set(ecs.duplicates(common, overrides, container)) - {"environment"}
         values = {name: value for name, value in common.items() if name not in replaced} | dict(item)
         self._parameters.definition.check_size(f"items[{index}]", item, values.get("cpu"), values.get("memory"))
-        said = variables(ecs.container_overrides(overrides, container))
-        environment = common.get("environment", {}) | said | item.get("environment", {})
+        overridden = variables(ecs.container_overrides(overrides, container))
+        environment = common.get("environment", {}) | overridden | item.get("environment", {})
         values.pop("environment", None)
         return ecs_map.item(self._parameters.request(values, container), container, index, environment)
 
-    def family(self, record: AttemptRecord) -> dict[str, Any]:
+    def job_group(self, record: AttemptRecord) -> dict[str, Any]:
         """Return what identifies the tasks of this attempt's map."""
         from airflow_jobflow.jobs import ecs_map
 
         owner, token = record.owner, record.attempt.token
-        family = ecs_map.family(self._cluster, owner.group, token, self._on_interruption, owner.tags())
-        return family | record.inputs.of_map(record)
+        job_group = ecs_map.job_group(self._cluster, owner.group, token, self._on_interruption, owner.tags())
+        return job_group | record.inputs.of_map(record)
 
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:  # noqa: ARG002
         """Return all tasks of this task instance in the cluster."""

@@ -181,7 +181,7 @@ class FargateTaskSpec(JobSpec):
         on_demand = interruptions > 0 and values["on_spot_interruption"] == "on_demand"
 
         what = f"{ecs.DISPLAY_NAME} of {definition.label}"
-        revision = definition.in_use(jobs, what)
+        revision = definition.resolve(jobs, what)
 
         def run(call: Call) -> str:
             container = values.get("container_name")
@@ -190,14 +190,16 @@ class FargateTaskSpec(JobSpec):
                 container = definition.main_container
             if container is None and (uri or "command" in values or "environment" in values):
                 container = ecs.main_container(call, revision)
-            elif container is None and context and not (container := ecs.readable_main_container(call, revision)):
+            elif container is None and context and not (container := ecs.main_container_if_readable(call, revision)):
                 context = {}
             if container is not None and "container_name" not in values:
                 self.parameters.reject_contradictions(container)
             request = self.parameters.request({**values, "task_definition": revision}, container, on_demand=on_demand)
             request |= identity
             if uri or context:
-                request["overrides"], left_out = ecs.told(request.get("overrides", {}), container or "", uri, context)
+                request["overrides"], left_out = ecs.with_job_variables(
+                    request.get("overrides", {}), container or "", uri, context
+                )
                 log_left_out(left_out)
             if found := record.before_submit(call):
                 return found

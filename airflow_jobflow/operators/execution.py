@@ -1,4 +1,4 @@
-"""What one execution of an operator works with, made at once of the operator's rendered parameters."""
+"""The objects that one execution of an operator uses, built from its rendered parameters."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ What = TypeVar("What", bound=Spec)
 
 @dataclass(frozen=True)
 class Execution(Generic[What]):
-    """What one execution of an operator works with.
+    """The objects that one execution of an operator uses.
 
     :param spec: what to start.
-    :param given: the shared parameters that were given, as their types, see ``waiting.parameters``.
+    :param given: the shared parameters that were given, converted to their types, see ``waiting.parameters``.
     :param report: what the task reports of its jobs.
     :param jobs: the jobs of the task in AWS.
     :param deadlines: the time limits of the task.
@@ -49,7 +49,7 @@ class Execution(Generic[What]):
 
     @classmethod
     def of(cls, task: Any, spec: What, report: TaskReport, table: ParameterTable) -> Execution[What]:
-        """Validate the shared parameters of an operator, and return what its execution works with. Makes no call.
+        """Validate the shared parameters of an operator, and return the objects of its execution. Makes no call.
 
         :param task: the operator, after rendering.
         :param spec, report: see the class.
@@ -59,7 +59,7 @@ class Execution(Generic[What]):
         parameters = wait_parameters(task, table)
         inputs = JobInputs.of(parameters.given, spec)
         wait = JobWait.of(task, report, parameters, scope=spec.scope, container=spec.container, name=spec.name)
-        # Without a token, a job cannot be told from a copy of it that somebody has made.
+        # Without a token, a job cannot be distinguished from a copy of it that somebody has made.
         may_be_reaped = spec.carries_owner and task.durable and task.wait_for_completion
         record = AttemptRecord(
             wait.jobs,

@@ -27,9 +27,10 @@ class GlueCrawlOperator(AwsJobOperator):
 
     The other parameters are those of :class:`airflow_jobflow.operators.base.AwsJobOperator`.
 
-    Returns the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`, with ``details`` as far as Glue tells them:
-    ``crawl_id, tables_created, tables_updated, tables_deleted, dpu_hours``. Glue's ``StartCrawler`` names no crawl, so
-    ``job_id`` says which is meant as *the first one since the one before it*; a sensor takes the whole outcome.
+    Returns the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`, with the ``details`` that Glue reports:
+    ``crawl_id, tables_created, tables_updated, tables_deleted, dpu_hours``. Glue's ``StartCrawler`` returns no crawl
+    id, so ``job_id`` identifies the crawl as *the first one after the previous one*; a sensor accepts the whole
+    outcome.
     """
 
     start_rules: ClassVar[StartRules] = CRAWL_RULES
@@ -76,7 +77,7 @@ class GlueJobRunOperator(AwsJobOperator):
     The other parameters are those of :class:`airflow_jobflow.operators.base.AwsJobOperator`;
     ``durable`` gives the run an argument ``--jobflow_owner``, which the script need not know.
 
-    Returns the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`, with ``details`` as far as Glue tells them:
+    Returns the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`, with the ``details`` that Glue reports:
     ``execution_seconds, dpu_seconds``.
     """
 

@@ -216,10 +216,10 @@ class GlueRunSpec(JobSpec):
         from airflow_jobflow.operators import submission
 
         request, token, inputs = dict(self.request), record.new_attempt(), record.inputs
-        told = {f"--{name}": value for name, value in inputs.context(record).items()}
+        added = {f"--{name}": value for name, value in inputs.context(record).items()}
         if uri := inputs.result_uri(record):
-            told[RESULT_ARGUMENT] = uri
-        arguments = {**told, **request.get("Arguments", {})}
+            added[RESULT_ARGUMENT] = uri
+        arguments = {**added, **request.get("Arguments", {})}
         if inputs.pass_context:
             arguments = with_parent_of_spark(arguments, record.context)
         if record.durable:

@@ -1,4 +1,4 @@
-"""What a job is told beside the user's own parameters: where to write its result, and which task it belongs to."""
+"""What a job gets in addition to the user's parameters: a result address, and variables that name its task."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ LOG: Final = "log"
 
 @dataclass(frozen=True, slots=True)
 class JobInputs:
-    """What the jobs of an operator are told.
+    """What the jobs of an operator get in addition to its parameters.
 
-    :param pass_context: whether they are told which task they belong to. Default False.
+    :param pass_context: whether they get variables that name their task. Default False.
     :param result: ``s3://bucket/prefix``, ``log``, or None for no result. Default None.
     :param required: whether a job that succeeded without a usable result counts as failed. Default False.
     """
@@ -39,9 +39,9 @@ class JobInputs:
 
     @classmethod
     def of(cls, given: Mapping[str, Any], spec: Spec) -> JobInputs:
-        """Return what the jobs of an operator are told, by its parameters.
+        """Return the inputs of an operator's jobs, from its parameters.
 
-        :param given: the shared parameters that were given, as their types.
+        :param given: the shared parameters that were given, converted to their types.
         :param spec: what the operator starts.
         :raises InvalidParameter: parameters of the API contradict them.
         """
@@ -56,7 +56,7 @@ class JobInputs:
         return None if self.result in (None, LOG) else self.result
 
     def check(self, values: Mapping[str, Any], of: str = "") -> None:
-        """Reject what leaves no room for the address of the result, or sets it, for it must be that of the attempt.
+        """Reject parameters that set the address for the result themselves, or that exclude setting it.
 
         :param values: validated parameters of the operator, or of an item.
         :param of: the item that has them, for the message. Default: the operator.
@@ -69,11 +69,11 @@ class JobInputs:
         containers = [values.get("container_overrides", {}), *values.get("overrides", {}).get("containerOverrides", [])]
         for name in NOT_IN_CONTAINER_OVERRIDES:
             if name in values:
-                rule = "with result, the job learns where to write it in container_overrides, which this rules out"
+                rule = "cannot be combined with result, whose address the job gets in container_overrides"
                 raise invalid_parameter(name, values[name], rule)
         given = (values.get("environment", {}), *map(variables, containers), values.get("script_args", {}))
         if any(RESULT_URI in each or RESULT_ARGUMENT in each for each in given):
-            rule = f"sets {RESULT_URI}, which the parameter result sets too; keep one"
+            rule = f"sets {RESULT_URI}, which the parameter result also sets; remove one of them"
             raise invalid_parameter(of or "environment", values, rule)
 
     def result_uri(self, record: AttemptRecord, part: int | None = None) -> str | None:
@@ -96,14 +96,14 @@ class JobInputs:
         return self.prefix and address(self.prefix, record.owner.group, "0" * DIGITS, 9999)
 
     def context(self, record: AttemptRecord) -> dict[str, str]:
-        """Return the variables that tell a job which task it belongs to, under Airflow's names; the first matter most.
+        """Return the variables that name a job's task, under Airflow's names, the most important first.
 
         :param record: the attempt.
         """
         return variables(record.context) if self.pass_context else {}
 
     def of_map(self, record: AttemptRecord) -> dict[str, Any]:
-        """Return the members of a map's ``job_group`` by which each of its jobs is told the same; see ``jobs.maps``.
+        """Return the members of a map's ``job_group`` from which its jobs get their inputs; see ``jobs.maps``.
 
         :param record: the attempt that starts the map.
         """
@@ -112,11 +112,11 @@ class JobInputs:
 
 
 NO_INPUTS: Final = JobInputs()
-"""A job is told nothing."""
+"""A job gets only its parameters."""
 
 
 def variables(context: Mapping[str, Any]) -> dict[str, str]:
-    """Return what Airflow tells the commands of ``BashOperator`` of the task, and its parent run for OpenLineage.
+    """Return the variables that Airflow sets for ``BashOperator``, and those for OpenLineage's parent run.
 
     :param context: Airflow's context.
     """
@@ -137,4 +137,4 @@ def log_left_out(names: Sequence[str]) -> None:
     :param names: of the variables; none for nothing to log.
     """
     if names:
-        log.info("The job does not get %s: its overrides have no room for them", ", ".join(names))
+        log.info("The job does not get %s, because its overrides would be too long", ", ".join(names))

@@ -1,4 +1,4 @@
-"""A task that is killed on a worker: nobody else stops its jobs."""
+"""What a task that is killed on a worker does about its jobs, because nothing else stops them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ FINAL_DESCRIBE_TIMEOUT = 1.0
 """Seconds for which a killed worker waits for the last status of its job before it stops the job."""
 
 ABANDONING = 5.0
-"""Seconds that a killed task takes to record that it was killed, beside stopping its job."""
+"""Seconds for which a killed task tries to record that it was killed."""
 
 NOT_OURS = "It was left running, because this task did not start it."
 
@@ -29,7 +29,7 @@ NOT_OURS = "It was left running, because this task did not start it."
 def stop_if_deferral_is_rejected(
     record: AttemptRecord, log: Any, stop: Callable[[], str], note: Callable[[], None] = lambda: None
 ) -> None:
-    """Stop the job if Airflow rejects the next deferral, because a user cancelled the task meanwhile.
+    """Stop the job if Airflow rejects the next deferral, because a user cancelled the task in the meantime.
 
     :param record: the attempt.
     :param log: the task's log.
@@ -53,7 +53,7 @@ def stop_if_deferral_is_rejected(
 def stop_jobs_if_deferral_is_rejected(
     execution: Execution[Any], job_ids: Sequence[str], seen: Mapping[str, Snapshot]
 ) -> None:
-    """Do the same for the jobs of an operator that is no map.
+    """Stop the jobs of an operator that is not a map if Airflow rejects the next deferral.
 
     :param execution: the execution of the operator.
     :param job_ids: its jobs.
@@ -74,11 +74,11 @@ def killed_while_starting(execution: Execution[Any], job_ids: Sequence[str]) -> 
     :param execution: the execution of the operator.
     :param job_ids: the jobs.
     """
-    said = NOT_OURS
+    what_was_done = NOT_OURS
     if execution.record.is_own:
         execution.record.abandon()
-        said = execution.jobs.try_to_stop(job_ids, KILL_REASON)
-    return JobStopped(f"The task was killed while it started {execution.jobs.called(job_ids)}. {said}")
+        what_was_done = execution.jobs.try_to_stop(job_ids, KILL_REASON)
+    return JobStopped(f"The task was killed while it started {execution.jobs.called(job_ids)}. {what_was_done}")
 
 
 def stop_jobs(execution: Execution[Any], job_ids: Sequence[str], seen: dict[str, Snapshot]) -> None:

@@ -34,7 +34,7 @@ from airflow_jobflow.ui.failure_report import reporting_failures
 from airflow_jobflow.ui.task_report import TaskReport
 from airflow_jobflow.waiting.parameters import MAP_PARAMETERS
 from airflow_jobflow.waiting.resume import resume
-from airflow_jobflow.waiting.trigger_start import StartRules, log_refusal
+from airflow_jobflow.waiting.trigger_start import StartRules, log_why_on_worker
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -77,9 +77,10 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         than the defaults are rejected.
 
     Returns a dict in the shape of :class:`airflow_jobflow.jobs.model.Outcome`, whose ``array`` counts the items, and
-    ``statuses``: a character an item, in their order: ``S`` succeeded, ``F`` failed, ``K`` stopped, ``-`` never
-    started; ``failed``: the outcomes of the items that failed or were stopped, each with its ``index``; ``outcomes``:
-    those of all items, in their order, None for what was never started; None if there are more than 1,000.
+    ``statuses``: one character per item, in order: ``S`` succeeded, ``F`` failed, ``K`` stopped, ``U`` could not be
+    described, ``-`` never started; ``failed``: the outcomes of the items that failed, were stopped or could not be
+    described, each with its ``index``; ``outcomes``: those of all items, in their order, None for what was never
+    started; None if there are more than 1,000.
     """
 
     start_rules: ClassVar[StartRules] = START_RULES
@@ -157,7 +158,7 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         """The trigger that waits in this process."""
         self._killed = False
 
-    # What the execution works with. It is made when it is first used: the parameters are rendered by then.
+    # The objects of the execution. They are built on first use, because the parameters are rendered by then.
 
     @abstractmethod
     def _map_spec(self) -> MapSpec:
@@ -216,7 +217,7 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         :raises JobflowError: the exceptions of ``airflow_jobflow.exceptions``.
         """
         self._begin_execution()
-        log_refusal(self)
+        log_why_on_worker(self)
         with reporting_failures(self._report, context):
             return self._start(context)
 
@@ -235,7 +236,8 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
     def _start(self, context: Context, *, was_in_triggerer: bool = False) -> Any:
         """Record the attempt, and hand over to the trigger; the map of an earlier try continues if it may still run.
 
-        :param was_in_triggerer: whether it was to start there, so that this try may have started jobs. Default False.
+        :param was_in_triggerer: whether this try began in the triggerer, so that it may have started jobs. Default
+            False.
         """
         self.check()
         self._execution.record.begin(context)
@@ -254,7 +256,7 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         continues = bool(indexes) and self._map.continues(digest)
         if continues:
             record.continue_attempt()
-            indexes = self._map.left_indexes()
+            indexes = self._map.remaining_indexes()
             self.log.info("Continuing with the unfinished map of an earlier try (%s)", record.attempt.token)
         else:
             self._map.end_earlier(partial(map_unfinished.stop_all, self._map), was_in_triggerer=was_in_triggerer)
@@ -296,7 +298,7 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
             record.resume_from_store(context)
         else:
             record.resume(context, attempt or made_in_triggerer)
-        if made_in_triggerer:  # which cannot record it
+        if made_in_triggerer:  # the triggerer cannot record it
             record.save_if_possible()
         ended = self._map.ended_items(event, redrive=self.redrive)
         if event["limit"]:
@@ -305,8 +307,8 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
             raise map_unfinished.could_not_continue(self._map, event)
         self._map.record_end()
         if self._killed:
-            said = f"{map_result.progress(event)}. {map_unfinished.stopped_by_trigger(event)}"
-            raise JobStopped(f"{self._map.called} was stopped: the task was killed. {said}")
+            message = f"{map_result.progress(event)}. {map_unfinished.stopped_by_trigger(event)}"
+            raise JobStopped(f"{self._map.called} was stopped: the task was killed. {message}")
         return map_outcome(self._map, context, ended, event.get("usage"))
 
     # Deferrals that Airflow ends, and kills.

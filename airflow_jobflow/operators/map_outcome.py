@@ -39,8 +39,8 @@ def map_outcome(
     if outcome["state"] == JobState.SUCCEEDED.value:
         if failed := outcome["array"]["failed_indexes"]:
             size = outcome["array"]["size"]
-            said = tolerated(attempt.called, failed, size, tolerance.count, tolerance.percentage)
-            execution.log.warning("%s", said)
+            message = tolerated(attempt.called, failed, size, tolerance.count, tolerance.percentage)
+            execution.log.warning("%s", message)
         return returned.of_map(execution, attempt.called, ended, outcome)
     failure = map_result.failure(builder, attempt.name, ended, outcome)
     if execution.given.get("raise_on_failure"):

@@ -59,7 +59,7 @@ class MapAttempt:
 
     @property
     def is_unknown(self) -> bool:
-        """Whether nothing says which map this try runs.
+        """Whether it is not known which map this try runs.
 
         Airflow has dropped what the deferral or the event carried, and has no store, or the map was started in the
         triggerer.
@@ -77,8 +77,8 @@ class MapAttempt:
         record = self.execution.record
         record.attempt.number, record.attempt.waits_since = 0, None
         record.new_attempt()
-        follows, family = len(indexes) < size, self.execution.spec.family(record)
-        record.attempt.map = MapRecord(digest, index_ranges(indexes), follows, family)
+        follows, job_group = len(indexes) < size, self.execution.spec.job_group(record)
+        record.attempt.map = MapRecord(digest, index_ranges(indexes), follows, job_group)
         record.save()
         self.execution.log.info("Map %s: %d of %d items will run", self.name, len(indexes), size)
 
@@ -97,7 +97,7 @@ class MapAttempt:
         execution, given, attempt = self.execution, self.execution.given, self.execution.record.attempt
         return MapTrigger(
             service=execution.jobs.service,
-            job_group=self.map.family,
+            job_group=self.map.job_group,
             size=size,
             indexes=index_ranges(indexes),
             requests=pack(lines),
@@ -125,7 +125,7 @@ class MapAttempt:
         self.execution.record.attempt.map = replace(self.map, over=True)
         self.execution.record.save_if_possible()
 
-    def left_indexes(self) -> list[int]:
+    def remaining_indexes(self) -> list[int]:
         """Return the items that the recorded map still has to run."""
         return indexes_of(self.map.indexes)
 
@@ -152,7 +152,8 @@ class MapAttempt:
         """Stop the jobs of an earlier try's map that is not continued.
 
         :param stop_all: stops the recorded map's jobs, and returns a sentence.
-        :param was_in_triggerer: whether this try was to start there, so that it may have started jobs. Default False.
+        :param was_in_triggerer: whether this try began in the triggerer, so that it may have started jobs. Default
+            False.
         :raises SubmissionError: they cannot be stopped; nothing was started.
         """
         if self.is_unknown:
@@ -160,10 +161,10 @@ class MapAttempt:
                 self._end_unrecorded()
         elif self.may_run and self.execution.record.attempt.location == self.execution.record.location:
             self.execution.log.info("Not continuing with the unfinished map of an earlier try: stopping its jobs")
-            said = stop_all("Airflow: the task was run again", ())
-            if said != STOPPED:
+            message = stop_all("Airflow: the task was run again", ())
+            if message != STOPPED:
                 left = f"jobs of an earlier try of map {self.execution.spec.name} could not be stopped"
-                raise SubmissionError(f"Nothing was started, because {left}. {said}")
+                raise SubmissionError(f"Nothing was started, because {left}. {message}")
             # So that a later try does not continue with it, if this one ends before it records its own.
             self.execution.record.attempt.map = replace(self.map, over=True)
             self.execution.record.save()
@@ -218,8 +219,8 @@ class MapAttempt:
         ended = PreviousResults(event["statuses"], by_index(unpack(event["lines"])), event["times"])
         if self.map.follows:
             ended = ended.merged_with(self.previous_results(self.map.digest) or PreviousResults(""))
-        if uri := self.map.family.get("result"):
-            ended = ended.returned_to(uri)
+        if uri := self.map.job_group.get("result"):
+            ended = ended.with_results_at(uri)
         left_running = event["unstopped"] is None
         if ended.statuses and (redrive or left_running) and self._store_results(ended) and left_running:
             # A retry continues with the rest: AWS may have forgotten by then that the others succeeded.
@@ -244,7 +245,7 @@ class MapAttempt:
 
 
 def digest_of(items: Sequence[Mapping[str, Any]]) -> str:
-    """Return what is equal for equal items.
+    """Return a digest, which is equal for equal items.
 
     :param items: the validated items.
     """

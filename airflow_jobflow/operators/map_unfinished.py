@@ -70,13 +70,13 @@ def could_not_continue(attempt: MapAttempt, event: Mapping[str, Any]) -> Jobflow
     """
     kind, running = event["error"]["kind"], unpack(event["running"])
     if kind == "failed":
-        said = _stop_unless_retried(attempt, running)
+        what_was_done = _stop_unless_retried(attempt, running)
     elif kind in MAY_RUN:
-        said = f"Running jobs were not stopped. {_next_try(attempt)}" if running else ""
+        what_was_done = f"Running jobs were not stopped. {_next_try(attempt)}" if running else ""
     else:
         attempt.record_end()
-        said = stopped_by_trigger(event) if event["statuses"].strip(map_statuses.NOT_STARTED) else ""
-    return map_result.could_not_continue(attempt.execution.jobs.outcome_builder, attempt.name, event, said)
+        what_was_done = stopped_by_trigger(event) if event["statuses"].strip(map_statuses.NOT_STARTED) else ""
+    return map_result.could_not_continue(attempt.execution.jobs.outcome_builder, attempt.name, event, what_was_done)
 
 
 def trigger_failed(attempt: MapAttempt, context: Context) -> None:
@@ -100,9 +100,9 @@ def _stop_unless_retried(attempt: MapAttempt, running: Sequence[str]) -> str:
         return _next_try(attempt)
     if not attempt.execution.given["cancel_on_timeout"]:
         return LEFT_RUNNING
-    said = stop_all(attempt, "Airflow: the task can no longer wait for the map", running)
+    what_was_done = stop_all(attempt, "Airflow: the task can no longer wait for the map", running)
     attempt.record_end()
-    return said
+    return what_was_done
 
 
 def _next_try(attempt: MapAttempt) -> str:
@@ -115,7 +115,7 @@ def _next_try(attempt: MapAttempt) -> str:
 
 
 def stop_all(attempt: MapAttempt, reason: str, known: Sequence[str]) -> str:
-    """Stop all that the map has started, and return a sentence that says whether that succeeded.
+    """Stop all jobs of the map, and return a sentence that says whether that succeeded.
 
     :param attempt: the map that this try runs.
     :param reason: for AWS and for the log.
@@ -133,7 +133,7 @@ def stop_all(attempt: MapAttempt, reason: str, known: Sequence[str]) -> str:
 
 
 def stopped_by_trigger(event: Mapping[str, Any]) -> str:
-    """Return a sentence that says whether the trigger could stop what ran.
+    """Return a sentence that says whether the trigger could stop the running jobs.
 
     :param event: the event of the trigger.
     """

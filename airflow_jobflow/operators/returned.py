@@ -1,4 +1,4 @@
-"""What jobs returned: read once they have succeeded, and added to the outcome of the task."""
+"""The results of jobs: read when the jobs have succeeded, and added to the outcome of the task."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ if TYPE_CHECKING:
     from airflow_jobflow.operators.execution import Execution
     from airflow_jobflow.operators.spec import JobSpec, MapSpec
     from airflow_jobflow.results import Result
-    from airflow_jobflow.waiting.wait import Judged
+    from airflow_jobflow.waiting.wait import JobOutcomes
 
 
 def kind_in_triggerer(execution: Execution[JobSpec]) -> str | None:
-    """Return what a task returns that ends in the triggerer: one of the constants of ``triggers.ending``.
+    """Return what a task that ends in the triggerer returns: one of the constants of ``triggers.ending``.
 
     :param execution: the execution of the operator.
     :return: None if the outcome is not that of one job, or has a result that takes more than one call to read.
@@ -37,15 +37,15 @@ def kind_in_triggerer(execution: Execution[JobSpec]) -> str | None:
     return "outcome" if execution.report.is_shown else "nothing"
 
 
-def with_results(execution: Execution[JobSpec], ended: Sequence[Snapshot], judged: Judged) -> Judged:
+def with_results(execution: Execution[JobSpec], ended: Sequence[Snapshot], built: JobOutcomes) -> JobOutcomes:
     """Return the outcome of a job or an array with what it returned, if it succeeded.
 
     :param execution: the execution of the operator.
     :param ended: the last snapshots of the jobs.
-    :param judged: the outcome, and the exception if it failed.
+    :param built: the outcome, and the exception if it failed.
     """
     kind = execution.record.inputs.result
-    return judged if kind is None else [_with_result(execution, kind, ended, *each) for each in judged]
+    return built if kind is None else [_with_result(execution, kind, ended, *each) for each in built]
 
 
 def _with_result(
@@ -69,7 +69,7 @@ MEMBERS = ("result", "result_uri", "result_error")
 
 
 def _of_array(execution: Execution[JobSpec], ended: Sequence[Snapshot], array: ArrayOutcome) -> Result:
-    """Return what the children of an array returned. Those of earlier tries wrote to the addresses of these."""
+    """Return what the children of an array returned, including children that ran in earlier tries."""
     from airflow_jobflow import results
     from airflow_jobflow.jobs.array import indexes_of
     from airflow_jobflow.jobs.results import Part
@@ -79,7 +79,7 @@ def _of_array(execution: Execution[JobSpec], ended: Sequence[Snapshot], array: A
     }
     parts = [Part(uri, dict(enumerate(indexes_of(ranges)))) for uri, ranges in written.items()]
     if not parts:
-        return results.Result(error="the array was not told where to write its results")
+        return results.Result(error="the array was started without an address for its results")
     succeeded = sorted(set(range(array.size)) - set(array.failed_indexes))
     after = _previous_attempts(execution, ended, parts) if array.size <= map_statuses.IN_FULL else {}
     return results.of_many(execution.jobs.access, parts, array.size, succeeded, after)
@@ -104,7 +104,9 @@ def _previous_attempts(
             try:
                 children = execution.jobs.call(batch.children, job.job_id, numbers)
             except CallError as error:
-                execution.log.warning("Could not check that results are of the last attempts: %s", error)
+                execution.log.warning(
+                    "Could not check whether the results are from the last attempts of the children: %s", error
+                )
                 return found
             found |= {indexes[child.index]: child.snapshot.previous_attempt_ended_at for child in children}
     return found
@@ -144,7 +146,7 @@ def of_map(
 
 
 def _failure(execution: Execution[Any], called: str, result: Result, outcome: Mapping[str, Any]) -> JobFailed | None:
-    """Return the exception for a result that is required and not there; log what is wrong with any other."""
+    """Return the exception if a required result is missing or unusable; otherwise log what is wrong."""
     if result.error is None:
         return None
     if not execution.record.inputs.required:

@@ -46,7 +46,7 @@ class Spec(ABC):
     """The validated parameters of the API."""
 
     passes_context = True
-    """Whether jobs are told which task they belong to, unless ``pass_context`` says otherwise."""
+    """Whether jobs get variables that name their task, unless ``pass_context`` says otherwise."""
 
     carries_owner = True
     """Whether the jobs carry their owner, so that the orphan reaper can find them."""
@@ -96,7 +96,7 @@ class JobSpec(Spec):
 
     @property
     def listing(self) -> tuple[str, ...] | None:
-        """What ``list_attempts`` lists: equal for specs that can share a listing. None: a submit carries a token."""
+        """Identifies what ``list_attempts`` lists, for specs that share a listing. None if a submit carries a token."""
         return None
 
     def list_attempts(self, call: Call, since: float) -> Mapping[str, str]:
@@ -151,7 +151,7 @@ class MapSpec(Spec):
     """The parameters of the API, of which an item may set some."""
 
     def items(self, items: Any) -> list[dict[str, Any]]:
-        """Validate the items, and return them with their values as their types.
+        """Validate the items, and return them with their values converted to their types.
 
         :param items: the parameter ``items``.
         :raises InvalidParameter: one of them is wrong; it is named by its index.
@@ -169,7 +169,7 @@ class MapSpec(Spec):
         """
 
     @abstractmethod
-    def family(self, record: AttemptRecord) -> dict[str, Any]:
+    def job_group(self, record: AttemptRecord) -> dict[str, Any]:
         """Return what identifies the jobs of an attempt's map in AWS.
 
         :param record: the attempt.

@@ -36,7 +36,7 @@ REASONS = {
         "the AWS connection could not be used",
         "Check its credentials and region (aws_conn_id, region_name), or the role of the worker.",
     ),
-    Fault.DENIED: ("the call is not permitted", "Allow this call to the role of the worker."),
+    Fault.DENIED: ("the call is not permitted", "Allow the role of the worker to make this call."),
     Fault.TRANSIENT: ("AWS could not be reached", "Check the network from the worker to AWS."),
     **dict.fromkeys(
         FINAL, ("something other than AWS, such as a proxy, rejected it", "Check the network from the worker to AWS.")

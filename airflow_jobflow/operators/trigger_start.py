@@ -1,13 +1,14 @@
 """Operators that start in the triggerer: the first try of a task whose job can be found again.
 
 Every later try starts on a worker, because there may be a job of an earlier one, and only a worker knows the task's
-record and whether the task was cleared. So does whatever fails here: the worker looks for a job of this try first.
+record and whether the task was cleared. If anything fails here, the task starts on a worker, too, which first looks for
+a job of this try.
 
 What differs from a start on a worker:
 
 - Airflow has no task state store there. The attempt is in the trigger's event, and a worker that continues records it.
 - ``clear_number`` is not known, and is 0 in the try that the job carries. That is the lowest, so a later try continues
-  with the job if nothing was cleared in the DAG run, and otherwise stops it and starts anew.
+  with the job if nothing was cleared in the DAG run, and otherwise stops it and starts a new one.
 - The attempt begins when the scheduler started the task, in whichever triggerer, so that its deadline is always the
   same.
 """
@@ -43,16 +44,16 @@ more. After that, the job is looked up as well."""
 
 def _why_not(given: Mapping[str, Any]) -> str:
     if not given.get("wait_for_completion", True):
-        return "it does not wait (wait_for_completion=False)"
+        return "the task does not wait (wait_for_completion=False)"
     if not given.get("durable", True):
-        return "its job cannot be found again (durable=False)"
+        return "the job cannot be found again (durable=False)"
     return ""
 
 
 START_RULES = StartRules(("all",), _why_not)
 """Which operators start in the triggerer."""
 
-CRAWL_RULES = StartRules(("all",), lambda _: "a crawl carries no identity by which it could be found again")
+CRAWL_RULES = StartRules(("all",), lambda _: "a crawl cannot be found again by another triggerer")
 """Crawls start on workers."""
 
 
@@ -94,12 +95,12 @@ def start_of_job(execution: Execution[JobSpec], context: Context, started_at: fl
 
     begin(execution, context, started_at)
 
-    def run(is_cancelled: Callable[[], bool], looks_up_from: float) -> JobTrigger:
+    def run(is_cancelled: Callable[[], bool], listed_after: float) -> JobTrigger:
         record = execution.record
 
         def before_submit(call: Call) -> str | None:
             record.attempt.began_at = started_at
-            found = _started_before(execution, call, started_at, looks_up_from, relies_on_token=not is_cancelled())
+            found = _started_before(execution, call, started_at, listed_after, relies_on_token=not is_cancelled())
             if not found and is_cancelled():
                 raise NeedsWorker("the trigger was cancelled, and nothing was submitted")
             if not found and _has_passed(execution.jobs.call_deadline):  # a worker looks for the job soon
@@ -126,7 +127,7 @@ def start_of_job(execution: Execution[JobSpec], context: Context, started_at: fl
             **execution.report.begin(context, job_ids, {}),
         )
 
-    return Start(run, execution.jobs.client, looks_up=execution.spec.listing is not None)
+    return Start(run, execution.jobs.client, needs_lookup=execution.spec.listing is not None)
 
 
 def start_of_map(of: MapAttempt, items: object, context: Context, started_at: float) -> Start:
@@ -160,7 +161,7 @@ def start_of_map(of: MapAttempt, items: object, context: Context, started_at: fl
 
 
 def _started_before(
-    execution: Execution[JobSpec], call: Call, started_at: float, looks_up_from: float, *, relies_on_token: bool
+    execution: Execution[JobSpec], call: Call, started_at: float, listed_after: float, *, relies_on_token: bool
 ) -> str | None:
     """Return the job that another trigger of this task has started, or None.
 
@@ -174,7 +175,7 @@ def _started_before(
             key = execution.jobs.access.key, execution.jobs.service, *spec.listing
             attempt = f"{record.group}-{record.attempt.token}"
             return find_attempt(
-                call, key, spec.list_attempts, attempt, created_before=looks_up_from, started_at=started_at
+                call, key, spec.list_attempts, attempt, created_before=listed_after, started_at=started_at
             )
         relies_on_token &= time.time() - started_at <= TOKEN_LIFETIME
         return None if relies_on_token else spec.find_started(call, record)

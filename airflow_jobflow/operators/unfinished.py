@@ -76,7 +76,7 @@ def _stop(execution: Execution[JobSpec], job_ids: Sequence[str], reason: str) ->
 
 
 def not_described(execution: Execution[JobSpec], error: JobflowError) -> JobflowError:
-    """Return the exception for a job that cannot be described. It is not stopped, because it may be running well.
+    """Return the exception for a job that cannot be described. It is not stopped, because it may be running normally.
 
     :param execution: the execution of the operator.
     :param error: what describing it raised.
@@ -88,7 +88,7 @@ def not_described(execution: Execution[JobSpec], error: JobflowError) -> Jobflow
 
 
 def deferral_timed_out(execution: Execution[JobSpec], context: Context) -> Method:
-    """Return what a task continues with whose deferral Airflow itself has timed out.
+    """Return the method with which a task continues after Airflow has timed out its deferral.
 
     :param execution: the execution of the operator.
     :param context: Airflow's context.
@@ -111,10 +111,10 @@ def trigger_failed(execution: Execution[JobSpec], context: Context) -> None:
     def decide() -> str:
         if not (job_ids := EarlierTries(execution).jobs_of_this_try()):
             return ""
-        said = "The next try continues with it."
+        message = "The next try continues with it."
         if not execution.record.next_try_continues:
-            said = _stop(execution, job_ids, "Airflow: the task's trigger has failed")
-        return f"The trigger that waited for {execution.jobs.called(job_ids)} has failed. {said}"
+            message = _stop(execution, job_ids, "Airflow: the task's trigger has failed")
+        return f"The trigger that waited for {execution.jobs.called(job_ids)} has failed. {message}"
 
     log_trigger_failure(execution, context, decide)
 
@@ -128,8 +128,8 @@ def log_trigger_failure(execution: Execution[Any], context: Context, decide: Cal
     """
     try:
         execution.record.resume_from_store(context)
-        said = decide()
+        message = decide()
     except SubmissionError as error:
-        said = str(error)
-    if said:
-        execution.log.warning("%s", said)
+        message = str(error)
+    if message:
+        execution.log.warning("%s", message)

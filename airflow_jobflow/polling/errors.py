@@ -22,7 +22,7 @@ class NotFound(WatchError):
         self.seconds = seconds
 
     def __str__(self) -> str:
-        return f"AWS has found no such job for {self.seconds:.0f} s"
+        return f"not found in AWS for {self.seconds:.0f} s"
 
 
 class DescribeRejected(WatchError):

@@ -49,7 +49,7 @@ START = Position()
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """What a call returned of a stream.
+    """The response of one call for a stream.
 
     :param lines: the lines.
     :param position: how far the stream was read with this page.
@@ -66,7 +66,7 @@ class Page:
 
 
 class Schedule(Protocol[Source]):
-    """What a stream needs of its reader."""
+    """What a stream needs from its reader."""
 
     def schedule(self, stream: Stream[Source], due: float) -> None:
         """Set when the next call for a stream is due.
@@ -157,7 +157,7 @@ class Stream(Generic[Source]):
 
         :param page: what the call returned.
         :param sent_at: when it was sent, in seconds of the event loop's clock.
-        :return: when the next call is due; None for none, for the page has to be processed first, or was the last.
+        :return: when the next call is due; None if the page must be processed first, or was the last one.
         """
         self._failures = self._refusals = 0
         self._interval = MIN_INTERVAL if page.lines else min(MAX_INTERVAL, self._interval * INTERVAL_GROWTH)
@@ -207,7 +207,7 @@ class Stream(Generic[Source]):
         return self._not_after_the_end(self._next_due)
 
     def _not_after_the_end(self, due: float) -> float:
-        """Return a time, or an earlier one at which the last lines have arrived."""
+        """Return the earlier one of a time and the time at which the last lines have arrived."""
         return min(due, max(now(), self._ended_at + ARRIVAL))
 
     def _wake(self) -> None:

@@ -22,7 +22,7 @@ from airflow_jobflow.ui.task_report import TaskReport
 from airflow_jobflow.waiting import timeouts
 from airflow_jobflow.waiting.parameters import WAIT_PARAMETERS, wait_parameters
 from airflow_jobflow.waiting.resume import Method, resume
-from airflow_jobflow.waiting.trigger_start import StartRules, log_refusal
+from airflow_jobflow.waiting.trigger_start import StartRules, log_why_on_worker
 from airflow_jobflow.waiting.wait import JobWait, snapshots
 
 if TYPE_CHECKING:
@@ -50,11 +50,10 @@ class AwsJobSensor(MakesObjects, StartsInTriggerer, SensorBase):
     ``mode="reschedule"`` is rejected, because deferring replaces it; so are ``exponential_backoff``,
     ``max_wait`` and ``silent_fail``.
 
-    It starts in the triggerer, without a worker, where Airflow can render its parameters there (3.3 or newer): as they
-    are, from templates of the run, its params, variables and connections, from
-    ``ti.xcom_pull(task_ids, map_indexes=-1)``, and mapped over one list, or over what one task returns. An XComArg, an
-    ``xcom_pull`` that does not say ``map_indexes``, ``on_execute_callback``, hooks around the execution, and a class
-    derived from ours need a worker.
+    On Airflow 3.3, a sensor starts in the triggerer, without a worker, if Airflow can render its parameters there:
+    literal values, templates of the run, its params, variables and connections, ``ti.xcom_pull(task_ids,
+    map_indexes=-1)``, and ``expand`` over one list or over what one task returns. An XComArg, an ``xcom_pull`` without
+    ``map_indexes``, ``on_execute_callback``, hooks around the execution, and a class derived from ours need a worker.
 
     :param aws_conn_id, region_name, verify, botocore_config, deferrable: see
         :class:`airflow_jobflow.operators.base.AwsJobOperator`.
@@ -62,12 +61,12 @@ class AwsJobSensor(MakesObjects, StartsInTriggerer, SensorBase):
         :class:`airflow_jobflow.operators.base.AwsJobOperator`.
     :param poll_interval: seconds between two describe calls for one job. Default ``[jobflow] poll_interval``, which is
         10.
-    :param poke_interval: another name for ``poll_interval``, which wins. Default None.
-    :param timeout: seconds, or a timedelta, until the wait ends: one more deadline, whose passing is not retried.
-        Default ``[sensors] default_timeout``, which is seven days.
-    :param start_from_trigger: whether it starts in the triggerer, if it can. Default ``[jobflow] start_from_trigger``,
-        by which sensors do.
-    :param start_trigger_args: Airflow's own, for an instance of a mapped sensor; not to be set by a DAG.
+    :param poke_interval: another name for ``poll_interval``, which takes precedence. Default None.
+    :param timeout: seconds, or a timedelta, until the wait ends: one more deadline. If it passes, the task is not
+        retried. Default ``[sensors] default_timeout``, which is seven days.
+    :param start_from_trigger: start in the triggerer, without a worker, if possible. Default ``[jobflow]
+        start_from_trigger``, which starts sensors there unless it is ``none``.
+    :param start_trigger_args: set by Airflow for an instance of a mapped sensor; do not set it in a DAG.
     """
 
     service: ClassVar[str]
@@ -137,7 +136,7 @@ class AwsJobSensor(MakesObjects, StartsInTriggerer, SensorBase):
         """Return the name of the job, for messages on one that was never described; empty if it is not known."""
         return ""
 
-    # What waits. It is made when it is first used: the parameters are rendered by then.
+    # The objects of the wait. They are built on first use, because the parameters are rendered by then.
 
     @cached_property
     def _report(self) -> TaskReport:
@@ -169,7 +168,7 @@ class AwsJobSensor(MakesObjects, StartsInTriggerer, SensorBase):
 
         self.check()
         if not (job_ids := self.job_ids()):
-            raise NeedsWorker("it has no jobs to wait for")
+            raise NeedsWorker("there are no jobs to wait for")
         trigger = self._wait.trigger(
             job_ids,
             deadline=self._wait.parameters.deadlines.after(started_at),
@@ -201,7 +200,7 @@ class AwsJobSensor(MakesObjects, StartsInTriggerer, SensorBase):
         :raises JobflowError: the exceptions of ``airflow_jobflow.exceptions``.
         """
         self._begin_execution()
-        log_refusal(self)
+        log_why_on_worker(self)
         with reporting_failures(self._report, context):
             try:
                 return self._start(context)

@@ -59,7 +59,7 @@ class GlueCrawlSensor(AwsJobSensor):
                 crawls.append(str(Since.read(name)))
             except ValueError as error:
                 if isinstance(given, Mapping):
-                    raise invalid_parameter("crawler_name", given, f"is no outcome of a crawl: {error}") from error
+                    raise invalid_parameter("crawler_name", given, f"is not the outcome of a crawl: {error}") from error
                 crawls.append(str(Since(name, moment)))
         return crawls
 

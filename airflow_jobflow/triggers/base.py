@@ -51,7 +51,7 @@ _background: set[asyncio.Task[None]] = set()
 
 
 class KillableTrigger(Stored, BaseTrigger):
-    """Base class of the triggers of tasks: what a kill does, and what runs on in the background."""
+    """Base class of the triggers of tasks: what a kill does, and the work that continues in the background."""
 
     cancel_on_kill: bool = True
     """Whether a kill by a user stops the jobs."""
@@ -132,7 +132,7 @@ class KillableTrigger(Stored, BaseTrigger):
     @property
     def subject(self) -> str:
         """The jobs, as log lines call them."""
-        return "what the task has started"
+        return "the task's job"
 
     @abstractmethod
     async def stop_jobs(self) -> None:

@@ -61,7 +61,7 @@ class EndedLogs:
             await self._note(f"Last lines of {self._module.DISPLAY_NAME} {snapshot.job_id} in {source}:")
             await self._writer.write(f"[{name}] {line}" if len(ended) > 1 else line for line in lines)
         if len(ended) > MAX_JOBS:
-            await self._note(f"The logs of {len(ended) - MAX_JOBS} more are not copied")
+            await self._note(f"The logs of {len(ended) - MAX_JOBS} more jobs are not copied")
 
     async def copy_failed(self, failed: Sequence[Snapshot], max_lines: int) -> None:
         """Copy the last lines of jobs that failed; of an array, those of its failed children.

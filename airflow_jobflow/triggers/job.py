@@ -292,7 +292,7 @@ class JobTrigger(WaitTrigger):
         self._seen[job_id] = snapshot
         self._left_queue |= snapshot.left_queue
         if self._logs:
-            self._logs.saw(snapshot)
+            self._logs.observe(snapshot)
         if snapshot.state.ended:
             self._open.discard(job_id)
         if self.reported_statuses.get(job_id) != snapshot.progress():

@@ -72,13 +72,13 @@ class JobLogs:
                 names_jobs=names_jobs,
             )
 
-    def saw(self, snapshot: Snapshot) -> None:
+    def observe(self, snapshot: Snapshot) -> None:
         """Copy the log of a job from now on, if logs are copied live. Of an array nothing is copied before its end.
 
-        :param snapshot: what was just seen of the job.
+        :param snapshot: the latest snapshot of the job.
         """
         if self._live and not snapshot.array:
-            self._live.saw(snapshot)
+            self._live.observe(snapshot)
 
     async def finish(self, seen: Collection[Snapshot], *, deadline_passed: bool) -> None:
         """Copy what is left, because the wait is over. Whatever goes wrong is logged, and changes no result.

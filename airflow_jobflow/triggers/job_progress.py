@@ -77,7 +77,7 @@ class JobProgress:
                     if len(seen) < MAX_STATUSES_SHOWN and (not seen or seen[-1][0] != update.status):
                         seen.append((update.status, notes.now()))
                 if len(self._job_ids) == 1:
-                    failed.saw(update)
+                    failed.observe(update)
                 progress.changed()
 
             try:

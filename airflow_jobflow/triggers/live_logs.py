@@ -68,14 +68,14 @@ class LiveLogs:
         self._names_jobs = names_jobs
         self._copies: dict[LogStream, _Copy] = {}
         self._located: set[str] = set()
-        """The ids of jobs for which it is known, or being found out, where they log."""
+        """The ids of jobs whose log streams are known, or are being looked up."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_finishing = self._is_closed = False
 
-    def saw(self, snapshot: Snapshot) -> None:
-        """Copy the logs of a job from now on, as far as it is known where they are.
+    def observe(self, snapshot: Snapshot) -> None:
+        """Copy the logs of a job from now on, if their streams are known.
 
-        :param snapshot: what was just seen of the job.
+        :param snapshot: the latest snapshot of the job.
         """
         if self._is_closed:
             return
@@ -87,7 +87,7 @@ class LiveLogs:
             self._spawn(self._locate(snapshot))
 
     async def _locate(self, snapshot: Snapshot) -> None:
-        """Find out where a job logs whose snapshot does not say it, and copy its logs."""
+        """Look up the log streams of a job whose snapshot does not have them, and copy them."""
         client = service_client(self._access, self._module.CLIENT)
         try:
             snapshot = await run(client, self._module.with_final_details, snapshot, retry=DETAILS)
@@ -97,7 +97,7 @@ class LiveLogs:
         if streams := self._module.log_streams(snapshot):
             self._copy(snapshot, streams)
         elif snapshot.started_at or not snapshot.state.ended:
-            await self._note(f"{self._called(snapshot)} has no log in CloudWatch Logs so far, so none is copied")
+            await self._note(f"{self._called(snapshot)} has no log in CloudWatch Logs yet, so none is copied")
 
     def _copy(self, snapshot: Snapshot, streams: Mapping[str, LogStream]) -> None:
         """Start to copy the streams of a job that are new, and finish with those that get no more lines."""
@@ -132,7 +132,7 @@ class LiveLogs:
     async def _write(self, copy: _Copy, page: Page, source: LogStream, called: str) -> None:
         """Write one page to the task's log."""
         if page.missing:
-            await self._note(f"The log of {called} does not exist so far, {source}: {page.missing}")
+            await self._note(f"The log of {called} does not exist yet ({source}): {page.missing}")
         left = self._max_lines - self._positions.lines
         self._positions.lines += len(page.lines)
         await self._writer.write(copy.prefix + line for line in page.lines[: max(0, left)])

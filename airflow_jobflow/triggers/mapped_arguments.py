@@ -1,4 +1,4 @@
-"""What an instance of a mapped task is mapped over, for a task that starts in the triggerer."""
+"""The arguments of an instance of a mapped task, if it starts in the triggerer."""
 
 from __future__ import annotations
 

@@ -77,14 +77,15 @@ class Start:
     """How a task starts, prepared by its operator or sensor.
 
     :param run: starts the jobs, and returns the trigger that waits for them. Takes a function that returns whether this
-        trigger was cancelled, so that nothing may be submitted any more, and the time since when jobs may be looked up.
+        trigger was cancelled, so that nothing may be submitted any more, and the time after which a listing of jobs may
+        begin.
     :param client: the client whose threads it runs in, because it may wait for AWS. Default None: it makes no call.
-    :param looks_up: whether it first looks for a job that another trigger has started. Default False.
+    :param needs_lookup: whether it first looks for a job that another trigger has started, in a listing. Default False.
     """
 
     run: Callable[[Callable[[], bool], float], WaitTrigger]
     client: ServiceClient | None = None
-    looks_up: bool = False
+    needs_lookup: bool = False
 
 
 class StartTrigger(KillableTrigger):
@@ -162,10 +163,10 @@ class StartTrigger(KillableTrigger):
         self._prepared = start = await asyncio.to_thread(self._prepare)
         if start.client is None:
             return start.run(self._cancelled.is_set, 0.0)
-        looks_up_from = self._created_at + LISTING_DELAY
-        if start.looks_up:
-            await asyncio.sleep(looks_up_from + LISTING_SHARED - time.time())
-        self._starting = self._run_in_thread(start, looks_up_from)
+        listed_after = self._created_at + LISTING_DELAY
+        if start.needs_lookup:
+            await asyncio.sleep(listed_after + LISTING_SHARED - time.time())
+        self._starting = self._run_in_thread(start, listed_after)
         return await _result(self._starting)
 
     async def _tick(self) -> None:
@@ -186,12 +187,12 @@ class StartTrigger(KillableTrigger):
         trigger.task_instance = self.task_instance
         return trigger
 
-    def _run_in_thread(self, start: Start, looks_up_from: float) -> Future[WaitTrigger]:
+    def _run_in_thread(self, start: Start, listed_after: float) -> Future[WaitTrigger]:
         """Run a start that may wait for AWS."""
         if start.client is None:
             raise NeedsWorker("it makes no call")
         run = contextvars.copy_context().run  # so that its log lines go to the task's log
-        return start.client.start(run, start.run, self._may_not_submit, looks_up_from, patiently=True)
+        return start.client.start(run, start.run, self._may_not_submit, listed_after, patiently=True)
 
     def _prepare(self) -> Start:
         """Make the task from its rendered parameters, and return how it starts. Blocks.

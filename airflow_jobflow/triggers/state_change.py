@@ -52,7 +52,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-HISTORY_KEY = "airflow_jobflow_told"
+HISTORY_KEY = "airflow_jobflow_reported"
 """Key of the delivery history in the asset's state store."""
 
 MAX_HISTORY = 3000

@@ -34,7 +34,7 @@ RENAMED_ARGUMENTS: Final[Mapping[str, str]] = {
 
 
 class Stored:
-    """Mixin for triggers that Airflow stores. Goes before Airflow's base class.
+    """Mixin for triggers that Airflow stores. List it before Airflow's base class.
 
     A subclass has only keyword arguments, and keeps each in an attribute of the same name.
     """

@@ -236,7 +236,7 @@ class FailedChildren:
         self._task: asyncio.Task[None] | None = None
         self.known: dict[int, Snapshot] = {}
 
-    def saw(self, snapshot: Snapshot) -> None:
+    def observe(self, snapshot: Snapshot) -> None:
         """Record how many children have failed.
 
         :param snapshot: the state of the array.

@@ -110,7 +110,7 @@ SETTINGS: Final = ParameterTable({f"[jobflow] {name}": Parameter("", check) for 
 class WaitParameters:
     """The shared parameters of one task, validated.
 
-    :param given: those that were given, as their types, see the tables.
+    :param given: those that were given, converted to their types, see the tables.
     :param access: the AWS connection to use.
     :param poll_interval: seconds between two describe calls for one job.
     :param log_lines: how many of the last lines of a log an error quotes.

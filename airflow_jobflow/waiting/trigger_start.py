@@ -33,7 +33,7 @@ _refused: dict[tuple[str, str], str] = {}
 class StartRules:
     """Decides which tasks of a kind start in the triggerer, and how.
 
-    :param settings: the values of ``[jobflow] start_from_trigger`` by which they start there without saying so.
+    :param settings: the values of ``[jobflow] start_from_trigger`` with which they start there by default.
     :param why_not: returns why their own parameters, by name, need a worker; empty if none does.
     :param limits: returns what limits the wait besides ``execution_timeout``, before rendering.
     """
@@ -45,7 +45,7 @@ class StartRules:
     def start_trigger_args(
         self, task_class: type, given: Mapping[str, Any], *, is_partial: bool = False
     ) -> StartTriggerArgs | None:
-        """Return how a task starts in the triggerer; None where a worker is needed, or while the task is being made.
+        """Return how a task starts in the triggerer; None if a worker is needed, or during construction.
 
         :param task_class, given, is_partial: see ``airflow_compat.starts.Rules``. ``poke_interval`` is the sensor's.
         """
@@ -87,12 +87,12 @@ class StartRules:
         if not starts.are_available():
             return "this version of Airflow starts every task on a worker"
         if not (conf.getboolean("jobflow", "deferrable") if deferrable is None else deferrable is True):
-            return "it waits on its worker (deferrable)"
+            return "the task waits on a worker (deferrable is False)"
         return self.why_not(given) or trigger_eligibility.why_not_start(task_class, given, arguments)
 
 
-def log_refusal(task: Any) -> None:
-    """Log why a task was started on a worker, although it was to start in the triggerer.
+def log_why_on_worker(task: Any) -> None:
+    """Log why a task starts on a worker although its ``start_from_trigger`` is True.
 
     :param task: the operator or sensor.
     """
@@ -107,7 +107,7 @@ def _name(given: Mapping[str, Any]) -> tuple[str, str]:
 
 @functools.cache
 def _parameters(task_class: type) -> Mapping[str, Any]:
-    """Return the parameters with which the triggerer makes a task again, with their defaults."""
+    """Return the parameters from which the triggerer recreates a task, with their defaults."""
     ours = {
         name: parameter.default
         for each in task_class.__mro__

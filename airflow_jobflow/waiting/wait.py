@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from airflow_jobflow.ui.task_report import TaskReport
     from airflow_jobflow.waiting.parameters import WaitParameters
 
-Judged = Sequence[tuple["Outcome", "JobflowError | None"]]
+JobOutcomes = Sequence[tuple["Outcome", "JobflowError | None"]]
 """The outcome of each job, and the exception of each that failed."""
 
 
@@ -76,7 +76,7 @@ class JobWait:
             self.report.keep_links(known.values())
         return known
 
-    def not_waited_for(self, job_id: str, seen: Mapping[str, Snapshot]) -> dict[str, Any]:
+    def submitted_outcome(self, job_id: str, seen: Mapping[str, Snapshot]) -> dict[str, Any]:
         """Return the outcome of a task that does not wait.
 
         :param job_id: the id of the job.
@@ -190,7 +190,7 @@ class JobWait:
     def final_status(self, event: Mapping[str, Any]) -> dict[str, Any]:
         """Return an event, after describing the jobs once more if a deadline has passed.
 
-        A job that has ended meanwhile has not timed out. The trigger did so, too, before it stopped a job.
+        A job that ended in the meantime did not time out. The trigger does the same before it stops a job.
 
         :param event: the event of the trigger.
         """
@@ -205,7 +205,7 @@ class JobWait:
         self,
         context: Context,
         event: Mapping[str, Any],
-        judge: Callable[[Sequence[Snapshot]], Judged],
+        build_outcomes: Callable[[Sequence[Snapshot]], JobOutcomes],
         *,
         raise_on_failure: bool,
     ) -> list[dict[str, Any]]:
@@ -213,7 +213,7 @@ class JobWait:
 
         :param context: Airflow's context.
         :param event: the event of the trigger.
-        :param judge: returns outcomes and exceptions of snapshots.
+        :param build_outcomes: returns outcomes and exceptions of snapshots.
         :param raise_on_failure: whether a failure is raised, and not only logged and reported.
         :raises JobNotFound, WaitError, AccessDenied: a job can no longer be described.
         :raises JobFailed, JobStopped: a job failed or was stopped, and ``raise_on_failure`` is set.
@@ -225,13 +225,13 @@ class JobWait:
         if event["errors"]:
             raise builder.watch_error(event["errors"], seen)
         ended = [builder.with_final_details(seen[job_id]) for job_id in event["job_ids"]]
-        judged = judge(ended)
-        outcomes = [outcome.to_dict() for outcome, _ in judged]
+        built = build_outcomes(ended)
+        outcomes = [outcome.to_dict() for outcome, _ in built]
         for outcome in outcomes:
             publish_usage(builder.service, outcome["usage"])
         failed = [snapshot for snapshot in ended if snapshot.state is not JobState.SUCCEEDED]
         self.report.keep_links((failed or ended)[:1])
-        failures = [error for _, error in judged if error]
+        failures = [error for _, error in built if error]
         if failures and raise_on_failure:
             raise combined_failure(failures, outcomes)
         for error in failures:

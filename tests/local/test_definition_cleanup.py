@@ -100,7 +100,7 @@ def test_definitions_of_others_are_left_alone(fresh: LocalAws) -> None:
     assert report["counts"]["not_ours"] == 2
 
 
-def test_a_service_that_cannot_be_listed_does_not_keep_the_other(fresh: LocalAws) -> None:
+def test_a_service_that_cannot_be_listed_does_not_prevent_the_cleanup_of_the_other(fresh: LocalAws) -> None:
     """The report says which, and why."""
     use("unused", 100)
     fresh.set_faults(Faults(denied=("batch.DescribeJobDefinitions",)))
@@ -120,8 +120,10 @@ def test_a_definition_that_cannot_be_deregistered_is_reported(fresh: LocalAws) -
     assert set(unused) == active()
 
 
-@pytest.mark.parametrize(("parameters", "said"), [({"unused_days": 1}, "at least 2"), ({"services": ["x"]}, "none of")])
+@pytest.mark.parametrize(
+    ("parameters", "said"), [({"unused_days": 1}, "at least 2"), ({"services": ["x"]}, "not one of")]
+)
 def test_parameters_that_make_no_sense_are_rejected(parameters: dict[str, Any], said: str) -> None:
-    """A use is noted once a day only."""
+    """A use is recorded once a day only."""
     with pytest.raises(ValueError, match=said):
         deregister_unused_definitions(**parameters)

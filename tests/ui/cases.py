@@ -276,7 +276,7 @@ CASES: dict[str, tuple[Any, ...]] = {
             "return_value": {
                 **mapped(500, [7, 31, 32, 212, 499]),
                 "usage": {**USED, "vcpu_seconds": 90_000.0, "capacity": "FARGATE+FARGATE_SPOT", "estimated": True},
-                "result_error": "3 of 495 results are missing: 1, 5, 8",
+                "result_error": "missing results (3): 1,5,8",
             }
         },
     ),

@@ -55,7 +55,7 @@ def test_the_note_of_a_failed_array_has_the_failed_children(kit: Any, parameters
     assert note["final"]
     assert note["jobs"][0]["state"] == "FAILED"
     assert note["diagnosis"]["cause"] == "command_failed"
-    assert "Failed children: 1 of 5" in note["error"]
+    assert "Failed children (1 of 5)" in note["error"]
 
 
 def test_a_returned_failure_has_a_note(kit: Any, parameters: dict[str, Any], context: Any) -> None:

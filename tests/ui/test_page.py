@@ -82,7 +82,7 @@ TEXTS: dict[str, list[str]] = {
         "5 failed",
         "Tolerated failures: 5 of 500",
         "about 25 vCPU-hours on FARGATE+FARGATE_SPOT",
-        "3 of 495 results are missing",
+        "missing results (3)",
     ],
     "map_live": ["1,150 of 2,000 items ended", "88 running", "762 waiting", "starting"],
     "refused": ["Failed", "JobQueue not found", "What to do"],

@@ -230,12 +230,12 @@ OF_ONE = {"raise_on_failure": HasEffect(False, state, "FAILED", job=JobState.FAI
 
 
 def told_dag(seen: Seen) -> bool:
-    """Whether the job is told its DAG."""
+    """Whether the job gets a variable with its DAG."""
     return "AIRFLOW_CTX_DAG_ID" in json.dumps([seen.request, seen.trigger.get("job_group")])
 
 
 def told_address(seen: Seen) -> bool:
-    """Whether the job is told where to write its result."""
+    """Whether the job gets the address for its result."""
     return "s3://bucket/prefix/" in json.dumps([seen.request, seen.trigger.get("job_group")])
 
 

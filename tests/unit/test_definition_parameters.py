@@ -75,21 +75,21 @@ def test_a_definition_in_aws_shape_is_registered_as_it_is() -> None:
 
 def test_a_definition_that_exists_is_used_as_it_is() -> None:
     """Nothing is looked up."""
-    assert of_batch({"job_definition": "mine:3"}).in_use(jobs(Registered()), "it") == "mine:3"
+    assert of_batch({"job_definition": "mine:3"}).resolve(jobs(Registered()), "it") == "mine:3"
 
 
 @pytest.mark.parametrize("of", [of_batch, of_fargate])
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({}, "give one of (job|task)_definition, image and definition"),
-        ({"image": "i", "definition": {"a": 1}}, "image is given too; keep only one of them"),
-        ({"definition": {"a": 1}, "log_group": "/g"}, "log_group='/g': is for image; definition says it already"),
+        ({}, "exactly one of (job|task)_definition, image and definition"),
+        ({"image": "i", "definition": {"a": 1}}, "image is also given; keep only one of them"),
+        ({"definition": {"a": 1}, "log_group": "/g"}, "log_group='/g': applies only with image, not with definition"),
         ({"image": "i"}, "execution_role=None: Fargate needs the ARN of a role"),
         ({**IMAGE, "memory": 3000}, "memory=3000: .* 0.5 vCPU and 3000 MiB; the nearest has 0.5 vCPU .* and 3072 MiB"),
     ],
 )
-def test_parameters_that_say_nothing_or_too_much_are_rejected(
+def test_a_missing_or_ambiguous_definition_is_rejected(
     of: Callable[..., Any], values: dict[str, Any], said: str
 ) -> None:
     """By name, before anything is started."""
@@ -100,8 +100,8 @@ def test_parameters_that_say_nothing_or_too_much_are_rejected(
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"job_definition": "d", "image": "i"}, "job_definition is given too"),
-        ({"job_definition": "d", "job_role": "r"}, "job_role='r': is for image; job_definition says it already"),
+        ({"job_definition": "d", "image": "i"}, "job_definition is also given"),
+        ({"job_definition": "d", "job_role": "r"}, "job_role='r': applies only with image, not with job_definition"),
         ({**IMAGE, "platform": "FARGATE", "gpus": 1}, "Fargate has no GPUs; platform must be EC2"),
         ({"image": "i", "platform": "EC2", "assign_public_ip": True}, "is for Fargate"),
         ({**IMAGE, "vcpus": 0.3}, "Fargate has 0.25, 0.5, 1, 2, 4"),
@@ -138,7 +138,7 @@ def test_a_thousand_starts_of_a_process_look_up_once_and_register_once(of: Calla
 
     def starts(_: int) -> set[str]:
         at_once.wait()
-        return {of(IMAGE).in_use(jobs(aws), "it") for _ in range(125)}
+        return {of(IMAGE).resolve(jobs(aws), "it") for _ in range(125)}
 
     with ThreadPoolExecutor(8) as pool:
         [revision] = set().union(*pool.map(starts, range(8)))
@@ -149,8 +149,8 @@ def test_a_thousand_starts_of_a_process_look_up_once_and_register_once(of: Calla
 def test_each_connection_has_its_own_definitions() -> None:
     """Another connection may be another account."""
     first, second = Registered(), Registered()
-    of_batch(IMAGE).in_use(jobs(first, "a"), "it")
-    of_batch(IMAGE).in_use(jobs(second, "b"), "it")
+    of_batch(IMAGE).resolve(jobs(first, "a"), "it")
+    of_batch(IMAGE).resolve(jobs(second, "b"), "it")
     assert (len(first.definitions), len(second.definitions)) == (1, 1)
 
 
@@ -158,9 +158,9 @@ def test_a_definition_is_looked_up_again_after_a_while(monkeypatch: pytest.Monke
     """Somebody may have deregistered it, and its use is noted."""
     aws = Registered()
     monkeypatch.setattr(definitions, "LIFETIME", 0.0)
-    of_batch(IMAGE).in_use(jobs(aws), "it")
+    of_batch(IMAGE).resolve(jobs(aws), "it")
     aws.definitions.clear()
-    assert of_batch(IMAGE).in_use(jobs(aws), "it").endswith(":1")
+    assert of_batch(IMAGE).resolve(jobs(aws), "it").endswith(":1")
     assert len(aws.definitions) == 1
 
 
@@ -169,8 +169,8 @@ def test_a_definition_that_could_not_be_looked_up_is_looked_up_by_the_next_start
     aws = Registered()
     aws.errors["describe_job_definitions"] = [CallError(Fault.DENIED, "no")]
     with pytest.raises(SubmissionError, match=r"Batch job x .* was not submitted: the call is not permitted"):
-        of_batch(IMAGE).in_use(jobs(aws), "Batch job x")
-    assert of_batch(IMAGE).in_use(jobs(aws), "Batch job x").endswith(":1")
+        of_batch(IMAGE).resolve(jobs(aws), "Batch job x")
+    assert of_batch(IMAGE).resolve(jobs(aws), "Batch job x").endswith(":1")
 
 
 def test_a_start_waits_if_its_registration_is_throttled() -> None:
@@ -178,7 +178,7 @@ def test_a_start_waits_if_its_registration_is_throttled() -> None:
     aws = Registered()
     aws.errors["register_job_definition"] = [CallError(Fault.THROTTLED, "RegisterJobDefinition: Rate exceeded")]
     with pytest.raises(CapacityUnavailable, match="Batch job x was not started, because AWS throttled the call"):
-        of_batch(IMAGE).in_use(jobs(aws), "Batch job x")
+        of_batch(IMAGE).resolve(jobs(aws), "Batch job x")
 
 
 def test_a_registration_without_a_response_has_started_no_job() -> None:
@@ -186,4 +186,4 @@ def test_a_registration_without_a_response_has_started_no_job() -> None:
     aws = Registered()
     aws.errors["register_job_definition"] = [CallError(Fault.TRANSIENT, "timed out", sent=True)]
     with pytest.raises(SubmissionError, match="nothing was started"):
-        of_batch(IMAGE).in_use(jobs(aws), "Batch job x")
+        of_batch(IMAGE).resolve(jobs(aws), "Batch job x")

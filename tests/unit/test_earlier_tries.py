@@ -59,7 +59,7 @@ LIMITS: Any = {"job_timeout": 60, "queued_timeout": 30}
 
 def _map_record() -> MapRecord:
     digest = hashlib.sha256(json.dumps([{}]).encode()).hexdigest()
-    return MapRecord(digest=digest, indexes="0", family={"queue": "q"})
+    return MapRecord(digest=digest, indexes="0", job_group={"queue": "q"})
 
 
 @pytest.mark.parametrize(

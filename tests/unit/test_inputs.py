@@ -63,7 +63,7 @@ def parent(ti: Any) -> str:
     return f"prod/{ti.dag_id}.{ti.task_id}/0191"
 
 
-def test_the_parent_run_is_told_where_lineage_is_active(provider: Any) -> None:
+def test_a_job_gets_its_parent_run_if_lineage_is_active(provider: Any) -> None:
     """Dbt and other integrations read these variables; an older provider has no macro for the root."""
     provider(lineage_parent_id=parent)
     assert lineage.parent_variables(context()["ti"]) == {"OPENLINEAGE_PARENT_ID": "prod/etl.score/0191"}
@@ -71,7 +71,9 @@ def test_the_parent_run_is_told_where_lineage_is_active(provider: Any) -> None:
     assert variables(context())["OPENLINEAGE_ROOT_PARENT_ID"] == "prod/etl/0190"
 
 
-def test_nothing_is_told_where_lineage_is_disabled_or_fails(provider: Any, caplog: pytest.LogCaptureFixture) -> None:
+def test_there_are_no_variables_if_lineage_is_disabled_or_fails(
+    provider: Any, caplog: pytest.LogCaptureFixture
+) -> None:
     """Lineage never fails a job."""
     assert lineage.parent_variables(context()["ti"]) == {}
     provider(disabled=True, lineage_parent_id=parent)
@@ -82,7 +84,9 @@ def test_nothing_is_told_where_lineage_is_disabled_or_fails(provider: Any, caplo
     assert "ZeroDivisionError" in caplog.text
 
 
-def test_spark_on_glue_is_told_in_its_documented_argument(provider: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_spark_on_glue_gets_its_parent_run_in_the_documented_argument(
+    provider: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """As the provider's own function adds it."""
     from airflow.providers.common.compat.openlineage.utils import spark
 
@@ -99,7 +103,7 @@ def test_spark_on_glue_is_told_in_its_documented_argument(provider: Any, monkeyp
 
 
 @pytest.mark.parametrize(("is_repeated", "told"), [(True, "1"), (False, "2")])
-def test_a_start_that_is_made_once_more_tells_the_same(is_repeated: bool, told: str) -> None:
+def test_a_repeated_start_sends_the_same_variables(is_repeated: bool, told: str) -> None:
     """ECS rejects a token whose request has changed, so the number of the try must not be that of the retry."""
     requests: list[dict[str, Any]] = []
 

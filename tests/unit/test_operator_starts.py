@@ -17,7 +17,7 @@ from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
 from airflow_jobflow.sensors.batch import BatchJobSensor
-from airflow_jobflow.waiting.trigger_start import NEVER, log_refusal
+from airflow_jobflow.waiting.trigger_start import NEVER, log_why_on_worker
 
 pytestmark = pytest.mark.needs("starts")
 
@@ -129,7 +129,7 @@ def test_airflow_ends_the_deferral_a_while_after_the_deadline(
         ({"on_execute_callback": print}, "uses on_execute_callback"),
         ({"wait_for_completion": False}, "does not wait"),
         ({"durable": False}, "cannot be found again"),
-        ({"deferrable": False}, "waits on its worker"),
+        ({"deferrable": False}, "waits on a worker"),
         ({"command": ["{{ ti.xcom_pull('x') }}"]}, "can render command"),
         ({"parameters": {str(number): "a" for number in range(10_000)}}, "more than 10,000 values"),
     ],
@@ -147,7 +147,7 @@ def test_the_log_says_why_a_task_starts_on_a_worker(
             BatchJobOperator(task_id="s", **options)
     assert not serialized(dag).start_from_trigger
     with caplog.at_level(logging.INFO):
-        log_refusal(SimpleNamespace(dag=dag, task_id="s", log=logging.getLogger("task")))
+        log_why_on_worker(SimpleNamespace(dag=dag, task_id="s", log=logging.getLogger("task")))
     [line] = [record.getMessage() for record in caplog.records if record.name == "task"]
     assert line.startswith("start_from_trigger=True has no effect: ")
     assert why in line
@@ -161,7 +161,7 @@ def test_nothing_is_logged_without_start_from_trigger(
     with DAG("quiet", schedule=None) as dag:
         assert not BatchJobOperator(task_id="s", pool="small", **BATCH).start_from_trigger
     with caplog.at_level(logging.INFO):
-        log_refusal(SimpleNamespace(dag=dag, task_id="s", log=logging.getLogger("task")))
+        log_why_on_worker(SimpleNamespace(dag=dag, task_id="s", log=logging.getLogger("task")))
     assert not [record for record in caplog.records if record.name == "task"]
 
 

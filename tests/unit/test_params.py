@@ -212,7 +212,7 @@ def test_an_outcome_of_a_crawl_may_arrive_as_text() -> None:
     assert GlueCrawlSensor(task_id="s", crawler_name=f'[{{"job_id": "{crawl}"}}]', since="2026-01-02").job_ids() == [
         crawl
     ]
-    with pytest.raises(InvalidParameter, match="is no outcome of a crawl"):
+    with pytest.raises(InvalidParameter, match="is not the outcome of a crawl"):
         GlueCrawlSensor(task_id="s", crawler_name='{"job_id": "c"}', since="2026-01-02").job_ids()
 
 

@@ -483,12 +483,12 @@ function used(seconds, unit) {
   return `${AMOUNT.format(value)} ${unit}-${per}`;
 }
 
-/** What jobs used, in words; empty if that is not known. */
-function usageWords(usage) {
+/** What jobs used, as text; empty if that is not known. */
+function usageText(usage) {
   const amounts = Object.entries(UNITS).filter(([name]) => usage?.amounts[name]).map(([name, unit]) => used(usage.amounts[name], unit));
   return amounts.length ? `${usage.estimated ? "about " : ""}${amounts.join(", ")}${usage.capacity ? ` on ${usage.capacity}` : ""}` : "";
 }
-const costWords = (usage) => (usage?.cost == null ? "" : `${usage.estimated ? "about " : ""}${AMOUNT.format(usage.cost)}`);
+const costText = (usage) => (usage?.cost == null ? "" : `${usage.estimated ? "about " : ""}${AMOUNT.format(usage.cost)}`);
 
 /** The sum of what jobs used. */
 function usageOfAll(usages) {
@@ -500,7 +500,7 @@ function usageOfAll(usages) {
   return sum;
 }
 
-const usageFacts = (usage) => [["Used", usageWords(usage)], ["Cost", costWords(usage)]];
+const usageFacts = (usage) => [["Used", usageText(usage)], ["Cost", costText(usage)]];
 
 /** What the job returned. */
 function result(job) {
@@ -528,7 +528,7 @@ function facts(job, service) {
 }
 
 /** What the items of a map used. */
-const mapFacts = (job) => (usageWords(job.usage) ? make("section", { class: "card", "aria-label": "About the map" }, factList(usageFacts(job.usage))) : null);
+const mapFacts = (job) => (usageText(job.usage) ? make("section", { class: "card", "aria-label": "About the map" }, factList(usageFacts(job.usage))) : null);
 
 /** Text in which https: addresses are links. */
 const linked = (words) => words.split(/(https:\/\/\S+)/u).map((each) => (link(each) ? outward(each, each, false) : each));
@@ -1001,7 +1001,7 @@ function drawRun(place, found) {
     ...found.trouble.map((words) => warning(words)),
     card("jobs", ["Time queued and running", known.length ? p("", make("b", {}, duration(to - from)), " from the first job to the last") : null],
       table("jobs", ["Task", "State", ">Queued", ">Running", `From ${clock(from)} to ${clock(to)}`], lines)),
-    usageWords(inAll) ? make("section", { class: "card", "aria-label": "Usage of this run" }, factList([["Used by the jobs of this run", usageWords(inAll)], ["Cost", costWords(inAll)]])) : "",
+    usageText(inAll) ? make("section", { class: "card", "aria-label": "Usage of this run" }, factList([["Used by the jobs of this run", usageText(inAll)], ["Cost", costText(inAll)]])) : "",
     found.left ? foot(`${plural(found.left, "more task")} of this run are not shown.`) : "");
 }
 

@@ -355,7 +355,7 @@ def test_the_error_of_a_failed_array(task: Any, context: Any) -> None:
     with pytest.raises(exceptions.JobFailed) as error:
         task(script, array_size=5).execute(context)
     text = str(error.value)
-    assert "Failed children: 3 of 5: 1-2,4" in text
+    assert "Failed children (3 of 5): 1-2,4" in text
     assert "[1] on attempt 1 of 1 with exit code 7: The command itself ended with an error" in text
     assert "Last lines of the log of [1]:\n  | no 1" in text
     assert isinstance(error.value.outcome, dict)
@@ -395,7 +395,7 @@ def test_an_array_of_one_has_the_outcome_of_an_array(
     outcome = run(environment={"WANTED": 1}, tolerated_failure_count=1)
     assert (outcome["state"], outcome["status"]) == ("SUCCEEDED", "FAILED")
     assert outcome["array"] == {"size": 1, "succeeded": 0, "failed": 1, "failed_indexes": [0]}
-    with pytest.raises(exceptions.JobFailed, match="Failed children: 1 of 1: 0"):
+    with pytest.raises(exceptions.JobFailed, match=r"Failed children \(1 of 1\): 0"):
         run(environment={"WANTED": 1})
 
 
@@ -415,7 +415,7 @@ def test_an_array_whose_failures_cannot_be_listed_fails(own_kit: Any, own_task: 
     definition = own_kit.define(["false"])
     operator = own_task(job_definition=definition, array_size=2, tolerated_failure_percentage=100)
     own_kit.aws.set_faults(Faults(denied=("batch.ListJobs",)))
-    with pytest.raises(exceptions.JobFailed, match="Failed children: 2 of 2: which ones could not"):
+    with pytest.raises(exceptions.JobFailed, match=r"Failed children \(2 of 2\): which ones could not"):
         operator.execute(context)
 
 

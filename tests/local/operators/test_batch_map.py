@@ -238,7 +238,7 @@ def test_a_map_whose_submits_are_denied_finishes_its_running_jobs(
         ({"items": "of"}, "items='of': must be a list of dicts"),
         ({"items": [{}, 3]}, r"items\[1\]=3: must be a dict"),
         ({"items": [*items(999), {"environment": "x"}]}, r"items\[999\]\['environment'\]='x': must be a dict"),
-        ({"items": [{}, {"jobQueue": "q"}]}, r"items\[1\]=.*: 'jobQueue' is none of command, environment"),
+        ({"items": [{}, {"jobQueue": "q"}]}, r"items\[1\]=.*: 'jobQueue' is not one of command, environment"),
         ({"items": [{"attempt_timeout": 1}]}, r"items\[0\]\['attempt_timeout'\]=1: must be a number of at least 60"),
         (
             {"items": [{"command": ["a"], "container_overrides": {"command": ["b"]}}]},
@@ -534,7 +534,7 @@ def test_a_replaced_map_is_not_continued(
     asyncio.run(run_until_shutdown(kit, recreated(first), lambda: len(names_of(kit)) == 2))
     clear(context)
     with monkeypatch.context() as patch:
-        patch.setattr(type(operator._execution.spec), "family", lambda *_: 1 / 0)
+        patch.setattr(type(operator._execution.spec), "job_group", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             operator.execute(context)
     assert deferred(operator, context).job_group != first.job_group

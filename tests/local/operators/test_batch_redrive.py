@@ -93,10 +93,10 @@ def array(kit: Any, here: Callable[[Any], None], tmp_path: Path, context: Any) -
 def test_a_retry_runs_the_failed_children_only(array: Array) -> None:
     """The result contains all children with their original indexes."""
     array.fail(1, 3)
-    with pytest.raises(exceptions.JobFailed, match=r"Failed children: 2 of 5: 1,3"):
+    with pytest.raises(exceptions.JobFailed, match=r"Failed children \(2 of 5\): 1,3"):
         array.run()
     array.fail(3)
-    with pytest.raises(exceptions.JobFailed, match=r"Failed children: 1 of 5: 3") as failed:
+    with pytest.raises(exceptions.JobFailed, match=r"Failed children \(1 of 5\): 3") as failed:
         array.run()
     assert "[3]" in str(failed.value)
     array.fail()
@@ -109,7 +109,7 @@ def test_a_retry_runs_the_failed_children_only(array: Array) -> None:
 def test_an_array_of_one_is_redriven(array: Array) -> None:
     """It runs again as a single job, unless it has succeeded."""
     array.fail(0)
-    with pytest.raises(exceptions.JobFailed, match=r"Failed children: 1 of 1: 0"):
+    with pytest.raises(exceptions.JobFailed, match=r"Failed children \(1 of 1\): 0"):
         array.run(1)
     array.fail()
     assert array.run(1)["array"] == {"size": 1, "succeeded": 1, "failed": 0, "failed_indexes": []}
@@ -204,7 +204,7 @@ def test_indexes_that_do_not_fit_into_one_array_are_split(array: Array) -> None:
     with pytest.raises(exceptions.JobFailed):
         array.run(size=40, container_overrides=FILLER)
     array.fail(38)
-    with pytest.raises(exceptions.JobFailed, match="Failed children: 1 of 40: 38"):
+    with pytest.raises(exceptions.JobFailed, match=r"Failed children \(1 of 40\): 38"):
         array.run(size=40, container_overrides=FILLER)
     noted = array.context["task_state_store"]["jobflow"]
     assert len(noted["job_ids"]) == len(noted["parts"]) > 1

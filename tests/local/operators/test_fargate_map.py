@@ -216,7 +216,7 @@ OVERRIDES = {"containerOverrides": [{"name": "main", "command": ["b"]}]}
 @pytest.mark.parametrize(
     ("item", "words"),
     [
-        ({"cluster": "c"}, r"items\[1\]=.*: 'cluster' is none of command, environment"),
+        ({"cluster": "c"}, r"items\[1\]=.*: 'cluster' is not one of command, environment"),
         ({"cpu": "much"}, r"items\[1\]\['cpu'\]='much': must be a number"),
         ({"command": "ls"}, r"items\[1\]\['command'\]='ls': must be a list of strings"),
         (

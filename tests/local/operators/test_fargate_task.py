@@ -374,8 +374,8 @@ TELLS = (
 )
 
 
-def test_a_task_is_told_its_task_and_returns_a_result(make: Any, context: Any) -> None:
-    """Its definition says which container is told."""
+def test_a_fargate_task_gets_its_variables_and_returns_a_result(make: Any, context: Any) -> None:
+    """Its definition says which container gets the variables."""
     outcome = make(TELLS, result="log").execute(context)
     assert outcome["result"] == [context["ti"].dag_id, "1", ""]
     assert outcome["usage"]["capacity"] == "FARGATE"

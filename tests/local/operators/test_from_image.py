@@ -175,7 +175,7 @@ def test_a_definition_that_was_changed_by_hand_is_not_used(
     runs.make().execute(new_context())
     first, changed, ours = sorted(each["name"] for each in runs.revisions())
     assert runs.used() == {first, ours}
-    assert f"Definition {changed} was changed: " in caplog.text
+    assert f"Somebody changed definition {changed}: " in caplog.text
 
 
 @SINGLE
@@ -250,7 +250,7 @@ def test_registrations_at_the_same_time_end_with_one_in_use(runs: Runs, new_cont
 
 
 @ALL
-def test_a_role_that_may_not_register_is_told_so(own_runs: Runs, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_denied_registration_is_reported(own_runs: Runs, context: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """The message names the call; nothing was started."""
     monkeypatch.setattr("airflow_jobflow.operators.submission.PATIENCE", 0.0)
     own_runs.kit.aws.set_faults(Faults(denied=("RegisterJobDefinition", "RegisterTaskDefinition")))

@@ -1,4 +1,4 @@
-"""What jobs are told, and what they return: against the local AWS, whose jobs really write to its S3."""
+"""The variables and results of jobs, against the local AWS: jobs really write to its S3."""
 
 from __future__ import annotations
 
@@ -61,8 +61,8 @@ def test_a_job_returns_what_it_writes(task: Any, context: Any, bucket: str) -> N
     assert outcome == json.loads(json.dumps(outcome))
 
 
-def test_a_job_is_told_its_task(task: Any, context: Any) -> None:
-    """Under the names that Airflow uses; a variable of the user's own wins."""
+def test_a_job_gets_variables_that_name_its_task(task: Any, context: Any) -> None:
+    """Under the names that Airflow uses; a variable of the user's own takes precedence."""
     names = (*CONTEXT, "AIRFLOW_CTX_LOGICAL_DATE")
     script = "echo JOBFLOW_RESULT [" + ",".join(f'\\"${name}\\"' for name in names) + "]"
     outcome = task(script, result="log", environment={"AIRFLOW_CTX_TASK_ID": "mine"}).execute(context)
@@ -137,7 +137,7 @@ def test_children_of_an_array_return_a_list(task: Any, context: Any) -> None:
     script = """[ $AWS_BATCH_JOB_ARRAY_INDEX = 1 ] || write 1$AWS_BATCH_JOB_ARRAY_INDEX"""
     outcome = task(script + ' "$JOBFLOW_RESULT_URI/${AWS_BATCH_JOB_ARRAY_INDEX:-0}"', array_size=3).execute(context)
     assert outcome["result"] == [10, None, 12]
-    assert outcome["result_error"] == "1 results are missing: 1"
+    assert outcome["result_error"] == "missing results (1): 1"
 
 
 def test_a_child_that_has_failed_returns_nothing(task: Any, context: Any) -> None:
@@ -195,11 +195,14 @@ def test_many_results_are_in_a_manifest(task: Any, context: Any, kit: Any, bucke
     [
         ({"result": "bucket/prefix"}, "s3://bucket/prefix"),
         ({"result": "s3://Bucket"}, "s3://bucket/prefix"),
-        ({"environment": {"JOBFLOW_RESULT_URI": "s3://mine/fixed"}}, "keep one"),
-        ({"container_overrides": {"environment": [{"name": "JOBFLOW_RESULT_URI", "value": "x"}]}}, "keep one"),
-        ({"node_overrides": {"numNodes": 2}}, "rules out"),
-        ({"result": "log", "array_size": 2}, "must be in S3"),
-        ({"wait_for_completion": False}, "has to wait"),
+        ({"environment": {"JOBFLOW_RESULT_URI": "s3://mine/fixed"}}, "remove one of them"),
+        (
+            {"container_overrides": {"environment": [{"name": "JOBFLOW_RESULT_URI", "value": "x"}]}},
+            "remove one of them",
+        ),
+        ({"node_overrides": {"numNodes": 2}}, "cannot be combined with result"),
+        ({"result": "log", "array_size": 2}, "must be an address in S3"),
+        ({"wait_for_completion": False}, "needs wait_for_completion=True"),
         ({"result_required": "maybe"}, "true or false"),
     ],
 )

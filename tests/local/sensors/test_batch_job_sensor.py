@@ -199,7 +199,7 @@ def test_an_unknown_job_fails_the_wait_after_the_grace_period(
     """The wait neither lasts forever nor succeeds."""
     monkeypatch.setenv("AIRFLOW__JOBFLOW__MISSING_GRACE", "1")
     origin = r"\(connection: boto3's default credentials in us-east-1\)"
-    words = rf"Batch job {UNKNOWN} {origin}: AWS has found no such job for \d+ s"
+    words = rf"Batch job {UNKNOWN} {origin}: not found in AWS for \d+ s"
     with pytest.raises(exceptions.JobNotFound, match=words):
         sensor(UNKNOWN).execute(context)
 

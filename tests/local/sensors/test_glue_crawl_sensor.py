@@ -171,7 +171,7 @@ def test_since_has_several_formats(since: Any, moment: str) -> None:
         ({"since": ""}, "since='': must be a datetime"),
         ({"crawler_name": None}, "crawler_name=None: must be an id"),
         ({"crawler_name": ["a", 3]}, "crawler_name=3: must be a string"),
-        ({"crawler_name": {"job_id": "jr_0123"}}, "crawler_name=.*: is no outcome of a crawl"),
+        ({"crawler_name": {"job_id": "jr_0123"}}, "crawler_name=.*: is not the outcome of a crawl"),
         ({"crawler_name": {"state": "x"}}, "crawler_name=None"),
         ({"mode": "reschedule"}, "mode='reschedule'"),
     ],

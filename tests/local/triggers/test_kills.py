@@ -223,7 +223,7 @@ def test_a_shutdown_before_a_map_is_stopped_logs_jobs_that_were_not_stopped(
     definition = shared.define(["sh", "-c", f"while [ ! -e {gate} ]; do sleep 0.02; done"])
     trigger = MapTrigger(
         service="batch",
-        job_group=batch_map.family(shared.queue, "ended-00000000", {}),
+        job_group=batch_map.job_group(shared.queue, "ended-00000000", {}),
         size=1,
         indexes="0",
         requests=pack([json.dumps(batch_map.item({"jobDefinition": definition}, 0, {}))]),
@@ -481,7 +481,7 @@ def test_the_tab_shows_which_items_of_a_killed_map_were_stopped(
     items = [batch_map.item({"jobDefinition": waits}, index, {}) for index in range(3)]
     trigger = MapTrigger(
         service="batch",
-        job_group=batch_map.family(shared.queue, "killed-00000000", {}),
+        job_group=batch_map.job_group(shared.queue, "killed-00000000", {}),
         size=3,
         indexes="0-2",
         requests=pack([json.dumps(each) for each in items]),

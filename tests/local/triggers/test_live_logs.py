@@ -138,7 +138,7 @@ DENIED = CannedResponse(
 
 
 @pytest.mark.parametrize(
-    ("response", "said"), [(NO_GROUP, "does not exist so far"), (DENIED, "cannot be copied from stream")]
+    ("response", "said"), [(NO_GROUP, "does not exist yet"), (DENIED, "cannot be copied from stream")]
 )
 def test_an_unreadable_log_is_reported_once_and_does_not_fail_the_wait(
     faulty: Any, task_logs: TaskLogs, response: CannedResponse, said: str

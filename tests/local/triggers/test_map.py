@@ -95,7 +95,7 @@ def a_map(kit: EcsKit, script: str, size: int) -> MapTrigger:
         MapTrigger(
             service="ecs",
             scope=kit.cluster,
-            job_group=ecs_map.family(kit.cluster, "group", "0123abcd", "retry", {}),
+            job_group=ecs_map.job_group(kit.cluster, "group", "0123abcd", "retry", {}),
             size=size,
             indexes=f"0-{size - 1}",
             requests=pack(json.dumps(request) for request in requests),
@@ -184,7 +184,7 @@ def batch_trigger(kit: Kit, size: int, script: str = "true") -> MapTrigger:
     return in_a_triggerer(
         MapTrigger(
             service="batch",
-            job_group=batch_map.family(kit.queue, "hello-0123abcd", {}),
+            job_group=batch_map.job_group(kit.queue, "hello-0123abcd", {}),
             size=size,
             indexes=f"0-{size - 1}",
             requests=pack(json.dumps(batch_map.item(request, index, {})) for index in range(size)),
@@ -380,7 +380,7 @@ def test_a_kill_at_any_await_stops_all_started_jobs(
         earlier = None if is_first else kit.submit(jobName=f"{name}-0", jobDefinition=definition)
         trigger = MapTrigger(
             service="batch",
-            job_group=batch_map.family(kit.queue, name, {}),
+            job_group=batch_map.job_group(kit.queue, name, {}),
             size=2,
             indexes="0-1",
             requests=pack([request, request]),

@@ -72,7 +72,7 @@ class Dying:
     def execute(self, context: Any) -> Any:
         """Execute the operator, which dies in the first try."""
         if self.dies_at not in ("", *POINTS):
-            raise ValueError(f"dies_at={self.dies_at!r} is none of {POINTS}")
+            raise ValueError(f"dies_at={self.dies_at!r} is not one of {POINTS}")
         self._doomed = context["ti"].try_number == 1
         if self._doomed:
             self._watch_clients()

@@ -9,7 +9,7 @@ import pytest
 
 from airflow_jobflow.jobs.attempt import Attempt, MapRecord
 
-MAP = MapRecord(digest="d", indexes="0-3", follows=True, family={"queue": "q"}, over=False)
+MAP = MapRecord(digest="d", indexes="0-3", follows=True, job_group={"queue": "q"}, over=False)
 RECORDED = Attempt(token="t", number=2, job_name="n", queue="q", interruptions=1, declined=True, since="c@x", map=MAP)
 
 
@@ -38,7 +38,7 @@ def test_a_record_of_an_earlier_version_is_read() -> None:
 
 def test_a_map_record_of_an_earlier_version_is_read() -> None:
     """A retry continues with the jobs of the recorded map."""
-    about = {"digest": "d", "indexes": "0-3", "follows": True, "family": {"queue": "q"}, "over": False}
+    about = {"digest": "d", "indexes": "0-3", "follows": True, "job_group": {"queue": "q"}, "over": False}
     assert Attempt.from_dict({"token": "t", "details": {"map": about}}).map == MAP
 
 

@@ -206,7 +206,7 @@ def test_neither_name_nor_tags_are_content() -> None:
         ((1024, 2048), (1024, 2048)),
     ],
 )
-def test_the_part_of_a_size_that_is_not_given_is_the_least_possible(
+def test_a_missing_part_of_a_size_is_the_smallest_possible(
     given: tuple[int | None, int | None], size: tuple[int, int]
 ) -> None:
     """A job that needs little pays little."""

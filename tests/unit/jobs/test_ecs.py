@@ -96,7 +96,7 @@ def test_a_lost_response_of_a_definition_has_started_nothing() -> None:
             raise CallError(Fault.TRANSIENT, "no response", sent=True)
 
     with pytest.raises(CallError) as raised:
-        ecs.readable_main_container(Silent(), "d")
+        ecs.main_container_if_readable(Silent(), "d")
     assert not raised.value.sent
 
 

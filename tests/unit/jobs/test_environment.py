@@ -43,21 +43,21 @@ def test_what_does_not_fit_is_left_out(room: int, command: int) -> None:
     assert told != own or left_out == list(CONTEXT)
 
 
-def test_a_container_without_overrides_stays_without_when_nothing_is_told() -> None:
+def test_a_container_without_overrides_stays_without_them_if_there_are_no_variables() -> None:
     """What the user did not set is not sent."""
     assert with_context({}, {}, 1000) == ({}, [])
 
 
-def test_a_task_is_told_in_the_container_that_counts() -> None:
+def test_the_container_that_counts_gets_the_variables() -> None:
     """Other containers keep their overrides, and so does the task."""
     overrides = {"cpu": "512", "containerOverrides": [{"name": "log", "command": ["a"]}]}
-    told, left_out = ecs.told(overrides, "main", "s3://b/k", CONTEXT)
+    told, left_out = ecs.with_job_variables(overrides, "main", "s3://b/k", CONTEXT)
     assert left_out == []
     assert told["cpu"] == "512"
     assert told["containerOverrides"][0] == {"name": "log", "command": ["a"]}
     assert variables(told["containerOverrides"][1]) == {RESULT_URI: "s3://b/k", **CONTEXT}
     full = {"containerOverrides": [{"name": "main", "command": ["x" * (MAX_OVERRIDES_LENGTH - 300)]}]}
-    told, left_out = ecs.told(full, "main", "s3://b/k", CONTEXT)
+    told, left_out = ecs.with_job_variables(full, "main", "s3://b/k", CONTEXT)
     assert left_out == ["AIRFLOW_CTX_DAG_RUN_ID"]
     assert len(json.dumps(told)) <= MAX_OVERRIDES_LENGTH
 
@@ -85,9 +85,9 @@ def test_each_item_of_a_map_writes_to_an_address_of_its_own() -> None:
     """The trigger adds what is the same for all items, so that ten thousand requests do not carry it."""
     told = {"result": "s3://b/g/t", "context": CONTEXT}
     batch, starts = batch_map.item({"jobName": "j"}, 7, {"A": "1"}), Starts()
-    batch_map.start(starts, batch_map.family("q", "stem", {}) | told, batch, Start(7))
+    batch_map.start(starts, batch_map.job_group("q", "stem", {}) | told, batch, Start(7))
     task = ecs_map.item({"overrides": {}}, "main", 7, {"A": "1"})
-    ecs_map.start(starts, ecs_map.family("c", "g", "t", "fail", {}) | told, task, Start(7))
+    ecs_map.start(starts, ecs_map.job_group("c", "g", "t", "fail", {}) | told, task, Start(7))
     [own, of_task] = [
         variables(starts.requests[0]["containerOverrides"]),
         variables(starts.requests[1]["overrides"]["containerOverrides"][0]),
@@ -100,7 +100,7 @@ def test_each_item_of_a_map_writes_to_an_address_of_its_own() -> None:
 def test_a_map_of_an_older_version_starts_its_items_as_before() -> None:
     """Its stored job group has neither a result nor a context; the requests of its tokens must not change."""
     starts = Starts()
-    ecs_map.start(starts, ecs_map.family("c", "g", "t", "fail", {}), ecs_map.item({}, "main", 0, {}), Start(0))
+    ecs_map.start(starts, ecs_map.job_group("c", "g", "t", "fail", {}), ecs_map.item({}, "main", 0, {}), Start(0))
     [container] = starts.requests[0]["overrides"]["containerOverrides"]
     assert variables(container) == {"JOBFLOW_MAP_INDEX": "0", "JOBFLOW_MAP": "t"}
 

@@ -59,12 +59,12 @@ def test_a_use_that_cannot_be_noted_fails_no_start(service: str, caplog: pytest.
     revision = find_or_register(aws, service, REQUESTS[service], "2026-11-27")
     aws.errors["tag_resource"] = [refused("AccessDeniedException", "TagResource", "no", 403)]
     assert find_or_register(aws, service, REQUESTS[service], TODAY) == revision
-    assert "Could not note in a tag" in caplog.text
+    assert "Could not update the last-used tag" in caplog.text
 
 
 @SERVICES
 def test_a_role_that_may_not_tag_registers_without_tags(service: str, caplog: pytest.LogCaptureFixture) -> None:
-    """It starts jobs all the same; a definition without tags is never cleaned up."""
+    """It still starts jobs; a definition without tags is never cleaned up."""
     aws = Registered()
     operation = "register_job_definition" if service == "batch" else "register_task_definition"
     aws.errors[operation] = [
@@ -85,7 +85,7 @@ def test_a_definition_that_a_person_changed_is_registered_anew(service: str, cap
     find_or_register(aws, service, REQUESTS[service], TODAY)
     aws.add({**REQUESTS[service], "tags": {}, "propagateTags": True}, {MANAGED: "copied"})
     assert find_or_register(aws, service, REQUESTS[service], TODAY) == f"{NAMES[service]}:3"
-    assert f"Definition {NAMES[service]}:2 was changed: propagateTags differs" in caplog.text
+    assert f"Somebody changed definition {NAMES[service]}:2: propagateTags does not match" in caplog.text
     assert f"Registered definition {NAMES[service]}:3" in caplog.text
     assert find_or_register(aws, service, REQUESTS[service], TODAY) == f"{NAMES[service]}:3"
     assert f"Using definition {NAMES[service]}:3" in caplog.text

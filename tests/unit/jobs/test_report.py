@@ -59,7 +59,7 @@ def test_the_message_of_a_failed_array() -> None:
         "Batch job hello (abc) failed.\n"
         "Why: The command itself ended with an error. Check the last log lines first.\n"
         "AWS says: Array Child Job failed\n"
-        "Failed children: 3 of 7: 3,5-6\n"
+        "Failed children (3 of 7): 3,5-6\n"
         "By cause: 2 spot_reclaimed, 1 command_failed\n"
         "  [6] on attempt 1 of 1 with exit code 1: The command itself ended with an error: "
         "Essential container in task exited\n"
@@ -80,7 +80,7 @@ def test_the_message_of_a_failed_map() -> None:
         "Map etl of Fargate tasks failed: 2 of 3 items succeeded, 1 failed.\n"
         "Why: The host under the job was taken away, as happens with Spot capacity. Run it again, or use On-Demand "
         "capacity.\n"
-        "Failed items: 1: 2\n"
+        "Failed items (1): 2\n"
         "  [2]: The host under the job was taken away, as happens with Spot capacity: Your Spot Task was interrupted."
     )
 

@@ -95,7 +95,7 @@ def test_any_json_is_a_result(value: Any) -> None:
         (rb'["\ud800"]', "surrogate"),
         (rb'{"\u0000": 1}', "NUL"),
         (b"[" * 100 + b"]" * 100, "nested deeper than 50"),
-        (b"[" * 40_000, "nested too deep"),
+        (b"[" * 40_000, "nested too deeply"),
         (b'{"__classname__": "airflow.models.Variable", "__version__": 1, "__data__": {}}', "reserves"),
         (b'[{"__type": "dict", "__var": 1}]', "reserves"),
     ],
@@ -197,9 +197,9 @@ def test_results_of_many_or_large_ones_are_a_manifest() -> None:
 
 def test_missing_and_malformed_results_are_named() -> None:
     """A person reads which children to look at."""
-    assert results.what_is_wrong([], {}) is None
-    assert results.what_is_wrong([1, 2, 5], {7: "x is empty"}) == (
-        "3 results are missing: 1-2,5; 1 cannot be used: 7 (7: x is empty)"
+    assert results.result_error([], {}) is None
+    assert results.result_error([1, 2, 5], {7: "x is empty"}) == (
+        "missing results (3): 1-2,5; unusable results (1): 7 (7: x is empty)"
     )
 
 

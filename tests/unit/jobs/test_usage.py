@@ -175,7 +175,7 @@ def test_a_crawl_used_what_list_crawls_reports() -> None:
     assert usage(seen, "glue_crawl", {}) == Usage(dpu_seconds=360.0, queued_seconds=0.0)
 
 
-def test_nothing_is_known_of_a_job_that_runs() -> None:
+def test_a_running_job_has_no_usage() -> None:
     """A running job has no usage yet; polling it must not cost more."""
     running = job(status="RUNNING")
     assert running.resources is None

@@ -55,7 +55,7 @@ def test_an_item_that_cannot_be_described_neither_fails_nor_stops_other_items() 
         assert (state.statuses, aws.stopped) == ("SUSS", [])
         lines = dict(map(json.loads, state.lines()))
         assert (lines[1]["job_id"], lines[1]["status"]) == ("1", "UNKNOWN")
-        assert lines[1]["reason"].startswith("could not be described: AWS has found no such job for ")
+        assert lines[1]["reason"].startswith("could not be described: not found in AWS for ")
 
     run(story())
 

@@ -91,7 +91,7 @@ def test_a_task_that_is_no_longer_deferred_has_no_heartbeat() -> None:
 
 def map_calls() -> MapCalls:
     """Return the calls of a map without an AWS."""
-    return MapCalls(Access(None), "batch", None, batch_map.family("q", "n-0123abcd", {}))
+    return MapCalls(Access(None), "batch", None, batch_map.job_group("q", "n-0123abcd", {}))
 
 
 def no_call(operation: str, **_: Any) -> Any:

@@ -403,7 +403,7 @@ async def test_a_missing_job_fails_its_wait_after_the_grace_period(service: Serv
     assert isinstance(missing.error, NotFound)
     assert missing.error.job_id == "missing"
     assert missing.error.seconds == pytest.approx(33)
-    assert str(missing.error) == "AWS has found no such job for 33 s"
+    assert str(missing.error) == "not found in AWS for 33 s"
     assert missing.received[0][0] == pytest.approx(33.5, abs=0.01)
     assert good.seen() == ["RUNNING"]
     await cancel_waits([good, missing])
