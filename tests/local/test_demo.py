@@ -27,7 +27,9 @@ from airflow_jobflow.local.samples import provision
 TIMEOUT = 600.0
 """Seconds after which the demo is killed."""
 
-FLOW_1, FLOW_1_FAILING, FLOW_2, FLOW_2_FAILING = SCENARIOS[:4]
+BY_NAME = {scenario.name: scenario for scenario in SCENARIOS}
+FLOW_1, FLOW_1_FAILING = BY_NAME["flow 1"], BY_NAME["flow 1, failing"]
+FLOW_2, FLOW_2_FAILING = BY_NAME["flow 2"], BY_NAME["flow 2, failing"]
 
 USERS_OWN = {
     "AWS_PROFILE": "production",
