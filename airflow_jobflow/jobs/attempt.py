@@ -58,6 +58,7 @@ class MapRecord:
     :param follows: whether the other items ended in an earlier map, whose results are stored.
     :param job_group: what identifies the map's jobs in AWS.
     :param over: whether the map has ended.
+    :param may_run: whether jobs of a map that has ended may still run, because they could not be described.
     """
 
     digest: str = ""
@@ -65,6 +66,7 @@ class MapRecord:
     follows: bool = False
     job_group: dict[str, Any] = field(default_factory=dict)
     over: bool = False
+    may_run: bool = False
 
     @classmethod
     def from_dict(cls, data: object) -> MapRecord | None:

@@ -97,7 +97,8 @@ class MapRecovery:
         if counting:
             log.info("Found %s jobs of the map that were started before; watching them", f"{len(counting):,}")
             self._tracker.add_all(counting)
-        return {each.job_id for each in found if not each.ended} - set(self._state.running)
+        unwanted = {each.job_id for each in found if not each.ended and not self._state.is_undescribed(each)}
+        return unwanted - set(self._state.running)
 
     async def save_checkpoints(self) -> None:
         """Save a checkpoint now and then, if there is a place to save it. Runs until cancelled."""

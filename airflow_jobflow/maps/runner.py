@@ -12,6 +12,7 @@ Invariants:
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -289,6 +290,10 @@ class MapRunner:
         # After a normal end, a job that could not be described is left alone: nobody wants it stopped.
         ended_normally = state.is_over and not state.too_many_failed
         to_stop = [*running, *([] if ended_normally else self._tracker.not_described), *calls.unrecorded]
+        stop: Callable[..., Awaitable[Unstopped]] = calls.stopper.stop
+        if calls.may_have_unknown_jobs:
+            spared = state.is_undescribed if ended_normally else lambda _: False
+            stop = functools.partial(calls.stopper.stop_all, spared=spared)
         if not (to_stop or calls.may_have_unknown_jobs):
             return Unstopped()
         if to_stop:
@@ -296,13 +301,13 @@ class MapRunner:
         for job_id in running:
             last = failed_snapshot(job_id, "STOPPED", stop_reason)
             state.record_stopped(job_id, result_line(state.index_of(job_id), last))
-        return await self._stop(stop_reason, to_stop, stop_timeout)
+        return await self._stop(stop, stop_reason, to_stop, stop_timeout)
 
-    async def _stop(self, reason: str, job_ids: Sequence[str], wait_seconds: float | None) -> Unstopped:
+    async def _stop(
+        self, stop: Callable[..., Awaitable[Unstopped]], reason: str, job_ids: Sequence[str], wait_seconds: float | None
+    ) -> Unstopped:
         remaining: set[str] = set()
         result: list[Unstopped] = []
-        stopper = self._calls.stopper
-        stop = stopper.stop_all if self._calls.may_have_unknown_jobs else stopper.stop
 
         async def work() -> None:
             result.append(await stop(reason, job_ids, remaining=remaining))

@@ -248,6 +248,13 @@ class MapState:
         """The ids of the jobs that have not ended."""
         return list(self._running)
 
+    def is_undescribed(self, found: Found) -> bool:
+        """Return whether a job belongs to an item whose job cannot be described, so that nobody wants it stopped yet.
+
+        :param found: the job, from a listing.
+        """
+        return 0 <= found.index < self.size and self._status(found.index) == NOT_DESCRIBED
+
     def index_of(self, job_id: str) -> int:
         """Return the index of the item of a running job.
 

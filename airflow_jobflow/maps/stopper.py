@@ -140,6 +140,7 @@ class MapStopper:
         *,
         retry_timeout: float | None = None,
         remaining: set[str] | None = None,
+        spared: Callable[[Found], bool] = lambda _: False,
     ) -> Unstopped:
         """Stop all jobs that the map has started, by any trigger.
 
@@ -148,6 +149,7 @@ class MapStopper:
         :param retry_timeout: seconds for which calls are retried while AWS does not respond. Default
             ``STOP_RETRY_TIMEOUT``.
         :param remaining: as in ``stop``.
+        :param spared: returns whether a listed job is left running. Default: none is.
         :return: the jobs that could not be stopped.
         """
         until = time.time() + (STOP_RETRY_TIMEOUT if retry_timeout is None else retry_timeout)
@@ -157,7 +159,7 @@ class MapStopper:
             listed = await self._list_jobs(Retry(patience=STOP_RETRY_TIMEOUT).until(until))
         except CallError as error:
             return Unstopped(first.job_ids, error)
-        running = [each.job_id for each in listed if not each.ended and each.job_id not in stopped]
+        running = [each.job_id for each in listed if not (each.ended or each.job_id in stopped or spared(each))]
         ended = {each.job_id for each in listed if each.ended}
         # Jobs whose stop has failed are tried once more: AWS may respond again.
         again = [job_id for job_id in first.job_ids if job_id not in ended]

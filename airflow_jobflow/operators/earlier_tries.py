@@ -93,10 +93,12 @@ class EarlierTries:
         :raises SubmissionError: they cannot be found.
         """
         from airflow_jobflow.faults import CallError
+        from airflow_jobflow.jobs.reattach import SKEW
 
         is_young = "may_have_started" in event
+        since = _seconds(self.execution.record.context["dag_run"].start_date) - SKEW
         try:
-            found = self._find(Attempt(), is_young=is_young)
+            found = self._find(Attempt(), is_young=is_young, since=since)
         except CallError as error:
             raise self._cannot_look_up(error) from error
         seen = {each.job.job_id: each.job for each in found}
@@ -125,10 +127,12 @@ class EarlierTries:
         record.continue_attempt(self.execution.given.get("queued_timeout"))
         attempt.location, attempt.clear_number = record.location, record.this_try.clear_number
 
-    def _find(self, recorded: Attempt, *, is_young: bool) -> list[Found]:
+    def _find(self, recorded: Attempt, *, is_young: bool, since: float = 0.0) -> list[Found]:
         """Find the jobs of the task instance: by the group, and by the ids that were recorded.
 
         :param is_young: whether to look more than once, because AWS may not list them yet.
+        :param since: older jobs are left out: those of a run that was deleted, and created again with the same id, have
+            the same group and the same try. In seconds since the epoch. Default: none is.
         :raises CallError: they cannot be listed or described.
         """
         from airflow_jobflow.faults import CallError, Fault
@@ -137,7 +141,11 @@ class EarlierTries:
         for pause in (0.0, *LOOKUPS):
             time.sleep(pause)
             try:
-                found = self.execution.jobs.call(self._found_now, recorded)
+                found = [
+                    each
+                    for each in self.execution.jobs.call(self._found_now, recorded)
+                    if not each.job.created_at or _seconds(each.job.created_at) >= since
+                ]
             except CallError as error:
                 if error.fault is not Fault.SCOPE_NOT_FOUND:
                     raise

@@ -305,7 +305,7 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
             raise map_unfinished.timed_out(self._map, event)
         if event["error"]:
             raise map_unfinished.could_not_continue(self._map, event)
-        self._map.record_end()
+        self._map.record_end(event["statuses"])
         if self._killed:
             message = f"{map_result.progress(event)}. {map_unfinished.stopped_by_trigger(event)}"
             raise JobStopped(f"{self._map.called} was stopped: the task was killed. {message}")

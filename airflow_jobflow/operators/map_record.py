@@ -120,9 +120,13 @@ class MapAttempt:
             cancel_on_timeout=given["cancel_on_timeout"],
         )
 
-    def record_end(self) -> None:
-        """Record that the map has ended, so that no later try continues with it."""
-        self.execution.record.attempt.map = replace(self.map, over=True)
+    def record_end(self, statuses: str = "") -> None:
+        """Record that the map has ended, so that no later try continues with it.
+
+        :param statuses: of its items. Default: no job of it may run any more.
+        """
+        may_run = map_statuses.NOT_DESCRIBED in statuses
+        self.execution.record.attempt.map = replace(self.map, over=True, may_run=may_run)
         self.execution.record.save_if_possible()
 
     def remaining_indexes(self) -> list[int]:
@@ -159,14 +163,17 @@ class MapAttempt:
         if self.is_unknown:
             if was_in_triggerer or not self.execution.record.is_first_try:
                 self._end_unrecorded()
-        elif self.may_run and self.execution.record.attempt.location == self.execution.record.location:
-            self.execution.log.info("Not continuing with the unfinished map of an earlier try: stopping its jobs")
+        elif (
+            self.may_run or self.map.may_run
+        ) and self.execution.record.attempt.location == self.execution.record.location:
+            which = "unfinished map" if self.may_run else "map, some of whose jobs could not be described,"
+            self.execution.log.info("Not continuing with the %s of an earlier try: stopping its jobs", which)
             message = stop_all("Airflow: the task was run again", ())
             if message != STOPPED:
                 left = f"jobs of an earlier try of map {self.execution.spec.name} could not be stopped"
                 raise SubmissionError(f"Nothing was started, because {left}. {message}")
             # So that a later try does not continue with it, if this one ends before it records its own.
-            self.execution.record.attempt.map = replace(self.map, over=True)
+            self.execution.record.attempt.map = replace(self.map, over=True, may_run=False)
             self.execution.record.save()
 
     def _end_unrecorded(self) -> None:

@@ -50,7 +50,7 @@ def timed_out(attempt: MapAttempt, event: Mapping[str, Any]) -> JobTimeout:
     :param event: the event of the trigger.
     """
     stopped = LEFT_RUNNING
-    if attempt.execution.given["cancel_on_timeout"]:
+    if attempt.execution.given.get("cancel_on_timeout"):
         stopped = stopped_by_trigger(event)
         if event.get("unstopped") is None:  # no triggerer was running to do it
             stopped = stop_all(attempt, "Airflow: the deadline of the task has passed", unpack(event["running"]))
@@ -98,7 +98,7 @@ def _stop_unless_retried(attempt: MapAttempt, running: Sequence[str]) -> str:
     """Stop what the map runs, unless the task's next try continues with it; return what was done."""
     if attempt.execution.record.next_try_continues:
         return _next_try(attempt)
-    if not attempt.execution.given["cancel_on_timeout"]:
+    if not attempt.execution.given.get("cancel_on_timeout"):
         return LEFT_RUNNING
     what_was_done = stop_all(attempt, "Airflow: the task can no longer wait for the map", running)
     attempt.record_end()
@@ -109,7 +109,7 @@ def _next_try(attempt: MapAttempt) -> str:
     """A sentence that says what the task's next try does with running jobs."""
     if not attempt.execution.record.next_try_continues:
         return "No retry will continue with them: check the jobs in the AWS console before you run the map again."
-    if attempt.execution.record.store is None:
+    if attempt.is_unknown or attempt.execution.record.store is None:
         return "The next try stops the running jobs, and starts over."
     return "The next try continues with the running jobs."
 

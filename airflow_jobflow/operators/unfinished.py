@@ -68,7 +68,7 @@ def _stop(execution: Execution[JobSpec], job_ids: Sequence[str], reason: str) ->
     """Stop jobs that no try will wait for, if the task may stop them. Return a sentence that says what was done."""
     if not execution.record.is_own:
         return NOT_OURS
-    if not execution.given["cancel_on_timeout"]:
+    if not execution.given.get("cancel_on_timeout"):
         return LEFT_RUNNING
     stopped = execution.jobs.try_to_stop(job_ids, reason)
     execution.record.abandon()

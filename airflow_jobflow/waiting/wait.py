@@ -124,8 +124,8 @@ class JobWait:
             return self._ended_event(job_ids, seen)
         trigger = self.trigger(
             job_ids,
-            deadline=deadline,
-            queue_deadline=queue_deadline,
+            deadline=None if all_ended else deadline,  # only logs are copied then
+            queue_deadline=None if all_ended else queue_deadline,
             deferred_at=time.time(),
             cancel_on_kill=cancel_on_kill,
             cancel_on_timeout=cancel_on_timeout,

@@ -6,7 +6,7 @@ import hashlib
 import json
 from time import time
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from airflow.sdk.exceptions import TaskDeferred
@@ -94,3 +94,31 @@ def test_a_job_left_running_at_a_deadline_gets_the_time_of_the_retry(
     trigger: Any = deferral.value.trigger
     limits = [trigger.deadline, *([trigger.queue_deadline] if "job_ids" in recorded else [])]
     assert [limit > now for limit in limits] == [not cancel_on_timeout] * len(limits)
+
+
+def test_a_job_of_a_deleted_run_is_not_continued(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run that is created again with the same id has the same group and tries. Its own job is listed later."""
+    sleeps: list[float] = []
+    monkeypatch.setattr("airflow_jobflow.operators.earlier_tries.time.sleep", sleeps.append)
+    old, own = found("old", JobState.SUCCEEDED, "2025-11-22T03:00:00+00:00"), found("own", JobState.RUNNING, FIRST)
+    listings = [[old], [old, own]]
+    first: Any = context()
+    execution, first["ti"].try_number = BatchJobOperator(**BATCH)._execution, THIS.try_number
+    monkeypatch.setattr(execution.jobs, "call", lambda *_, **__: listings.pop(0))
+    execution.record._resolved_location = "here"
+    execution.record.begin(first)
+    gave_up = {"start_on_worker": True, "may_have_started": True}
+    assert list(EarlierTries(execution).started_in_triggerer(gave_up)) == ["own"]
+    assert len(sleeps) == 2
+
+
+def test_copying_the_log_of_a_job_that_has_ended_has_no_deadline(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has passed if the job was found late, and a success must not become a timeout."""
+    task = BatchJobOperator(**BATCH, **LIMITS, stream_logs=True)
+    wait, seen = task._execution.wait, Snapshot("job-1", JobState.SUCCEEDED, "SUCCEEDED")
+    triggers: list[Any] = []
+    monkeypatch.setattr(type(wait), "in_worker", lambda _, trigger: triggers.append(trigger))
+    wait.until_ended(
+        cast("Any", context()), ["job-1"], {"job-1": seen}, deadline=1.0, queue_deadline=1.0, cancel_on_timeout=True
+    )
+    assert [(each.deadline, each.queue_deadline) for each in triggers] == [(None, None)]
