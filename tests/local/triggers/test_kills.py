@@ -166,7 +166,8 @@ def test_a_kill_is_not_lost_when_the_trigger_is_cancelled_again(
         await triggerer.kill(every=0.001)
         assert running.cancelled()
         # Airflow closes the task's log now.
-        assert any(line.startswith(f"Stopped Batch job {job_id}") for line in logs.of(ti))
+        lines = logs.of(ti)
+        assert any(line.startswith(f"Stopped Batch job {job_id}") for line in lines), lines
 
     asyncio.run(scenario())
     assert shared.wait(job_id)["status"] == "FAILED"
