@@ -284,18 +284,22 @@ def main_container(call: Call, task_definition: str) -> str:
 
 
 def main_container_if_readable(call: Call, task_definition: str) -> str | None:
-    """Return the first essential container. If the definition cannot be read, log why and return None.
+    """Return the first essential container, or None if the definition cannot be read. One call a minute at most.
 
     :param call: makes the API calls.
     :param task_definition: family, family with revision, or ARN.
     """
-    try:
-        return main_container(call, task_definition)
-    except CallError as error:
-        if error.fault not in UNREADABLE:
-            raise
-        log.info("The ECS task gets no AIRFLOW_CTX variables, because its task definition cannot be read: %s", error)
-        return None
+
+    def read() -> str | None:
+        try:
+            return main_container(call, task_definition)
+        except CallError as error:
+            if error.fault not in UNREADABLE:
+                raise
+            log.info("ECS tasks get no AIRFLOW_CTX variables, because their task definition cannot be read: %s", error)
+            return None
+
+    return remembered(call, ("main container", task_definition), read)
 
 
 def container_names(call: Call, task_definition: str) -> list[str]:

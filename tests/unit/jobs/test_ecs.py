@@ -88,6 +88,17 @@ def test_a_transient_error_of_a_definition_fails_the_describe_call(code: str) ->
     assert client.calls.count("DescribeTaskDefinition") == 2
 
 
+def test_a_denied_definition_is_not_requested_for_every_start() -> None:
+    """It would take half of the calls that RunTask may make."""
+
+    class Remembering(Ecs):
+        memory: dict[Any, Any] = {}  # noqa: RUF012 -- one instance
+
+    client = Remembering(refused("AccessDeniedException", "DescribeTaskDefinition"))
+    assert [ecs.main_container_if_readable(client, "d") for _ in range(3)] == [None] * 3
+    assert client.calls == ["DescribeTaskDefinition"]
+
+
 def test_a_lost_response_of_a_definition_has_started_nothing() -> None:
     """Otherwise a task without a token counts as possibly started, and fails instead of being started again."""
 
