@@ -45,7 +45,6 @@ UNREADABLE_FOR = 300.0
 REASON_LENGTH = 1024
 """The most characters of a reason for StopTask."""
 
-
 _definitions: dict[str, Definition] = {}
 """Definitions by ARN of their revision; a revision never changes."""
 
@@ -63,11 +62,8 @@ def describe(call: Call, job_ids: Sequence[str], scope: str | None) -> dict[str,
     """
     tasks = call("describe_tasks", cluster=scope or "default", tasks=list(job_ids))["tasks"]
     by_id = {task["taskArn"]: task for task in tasks} | {task["taskArn"].rpartition("/")[2]: task for task in tasks}
-    return {
-        job_id: snapshot(by_id[job_id], _definition(call, by_id[job_id]), job_id)
-        for job_id in job_ids
-        if job_id in by_id
-    }
+    known = [job_id for job_id in job_ids if job_id in by_id]
+    return {job_id: snapshot(by_id[job_id], _definition(call, by_id[job_id]), job_id) for job_id in known}
 
 
 def _definition(call: Call, task: Mapping[str, Any]) -> Definition:
