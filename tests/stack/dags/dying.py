@@ -115,13 +115,9 @@ class Dying:
             URLLib3Session().send(request)
             self._dies("after the call")
 
-    def defer_to(self, trigger: Any) -> None:
-        """Defer, unless the worker dies before."""
-        self._dies("before the defer")
-        super().defer_to(trigger)  # type: ignore[misc]  # the operator's
-
     def defer(self, **kwargs: Any) -> None:
-        """Defer, and die after Airflow has accepted it."""
+        """Defer, unless the worker dies before; or die after Airflow has accepted it."""
+        self._dies("before the defer")
         if self._doomed and self.dies_at == "after the defer":
             from airflow.sdk.execution_time import task_runner
 
