@@ -50,7 +50,7 @@ def with_parent_of_spark(arguments: Mapping[str, Any], context: Context) -> dict
     spark = import_module("airflow.providers.common.compat.openlineage.utils.spark")
     try:
         return dict(spark.inject_parent_job_information_into_glue_arguments(dict(arguments), context))
-    except Exception as error:  # noqa: BLE001 -- likewise; older releases lack the function
+    except Exception as error:  # noqa: BLE001 -- lineage never fails a job; older releases lack the function
         log.warning("The Glue job run gets no OpenLineage parent run: %r", error)
         return dict(arguments)
 

@@ -109,7 +109,7 @@ class JobLogs:
         try:
             async with asyncio.timeout(FINISH_TIMEOUT_AT_DEADLINE):
                 await self._ended.copy_several(failed, self._max_log_lines)
-        except Exception as error:  # noqa: BLE001 -- likewise
+        except Exception as error:  # noqa: BLE001 -- the jobs have ended, and that counts
             log.warning("Could not copy the logs of all failed items: %r", error)
         await self._writer.drain()
 

@@ -62,9 +62,7 @@ class Arrays:
         eventually(lambda: set(job_ids) <= set(self._notifications()), what, PATIENCE, every=2)
         eventually(lambda: not self._message_count, "an empty queue", 2 * VISIBILITY_TIMEOUT)
         told = self._events()
-        eventually(
-            lambda: sum(self._notifications().values()) >= sum(told.values()), "a notification of all that was told"
-        )
+        eventually(lambda: sum(self._notifications().values()) >= sum(told.values()), "a notification of each event")
         eventually(lambda: set(self._airflow.runs(DAG).values()) <= set(ENDED), "the end of all runs")
         notified = self._notifications()
         assert {each: (told[each], notified[each]) for each in job_ids} == dict.fromkeys(job_ids, (1, 1))

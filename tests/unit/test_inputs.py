@@ -1,4 +1,4 @@
-"""What a job is told of its task: under Airflow's names, and with OpenLineage where that is active."""
+"""The variables that name a job's task: under Airflow's names, and with OpenLineage if it is active."""
 
 from __future__ import annotations
 
