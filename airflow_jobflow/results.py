@@ -17,11 +17,11 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow.aws import Access, Retry, run_blocking, service_client
 from airflow_jobflow.faults import CallError, Fault
-from airflow_jobflow.jobs import logs, results
+from airflow_jobflow.jobs import glue_run, logs, results
 from airflow_jobflow.jobs.results import Part, ResultError
 
 if TYPE_CHECKING:
-    from airflow_jobflow.jobs.model import LogStream, Snapshot
+    from airflow_jobflow.jobs.model import Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +30,6 @@ ARRIVAL = 3.0
 
 READ = Retry()
 """How long the calls of a worker are repeated: for a minute, or ten seconds without permission."""
-
-GLUE_ERRORS, GLUE_OUTPUT = "/error", "/output"
-"""The ends of the log groups for the standard error and the standard output of a Glue run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +54,18 @@ class Result:
 
 
 def of_job(
-    access: Access, kind: str, snapshot: Snapshot, *, retry: Retry | None = None, arrival: float | None = None
+    access: Access,
+    service: str,
+    kind: str,
+    snapshot: Snapshot,
+    *,
+    retry: Retry | None = None,
+    arrival: float | None = None,
 ) -> Result:
     """Return the result of a job. Blocks.
 
     :param access: the AWS connection to use.
+    :param service: our name of the service, such as ``batch``.
     :param kind: the parameter ``result``.
     :param snapshot: the last one of the job.
     :param retry: when failed calls are repeated. Default ``READ``.
@@ -71,19 +75,14 @@ def of_job(
     if kind == results.LOG:
         if snapshot.log is None:
             return Result(error="it is not known where the job logs")
-        stream = _output(snapshot.log)
+        # The snapshot of a Glue run names the log of its standard error.
+        stream = glue_run.log_streams(snapshot)["output"] if service == "glue_run" else snapshot.log
         access = replace(access, region_name=stream.region or access.region_name)
         return _read(access, logs.CLIENT, partial(results.read_log, log=stream), retry=retry, arrival=arrival)
     if not snapshot.result_uri:
         return Result(error="the job was started without an address for its result")
     read = partial(results.read, uri=snapshot.result_uri, after=snapshot.previous_attempt_ended_at)
     return _read(access, results.CLIENT, read, retry=retry, arrival=arrival, uri=snapshot.result_uri)
-
-
-def _output(log: LogStream) -> LogStream:
-    """Return the log of a job's standard output. The snapshot of a Glue run names the log of its standard error."""
-    is_split = log.group.endswith(GLUE_ERRORS)
-    return replace(log, group=log.group.removesuffix(GLUE_ERRORS) + GLUE_OUTPUT) if is_split else log
 
 
 def _read(

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow import params
 from airflow_jobflow.exceptions import invalid_parameter
-from airflow_jobflow.operators.inputs import LOG
+from airflow_jobflow.jobs.results import LOG
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

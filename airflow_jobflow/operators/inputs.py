@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_jobflow.airflow_compat.lineage import parent_variables
 from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.jobs.owner import DIGITS
+from airflow_jobflow.jobs.results import LOG
 
 if TYPE_CHECKING:
     from airflow_jobflow.operators.attempts import AttemptRecord
@@ -19,9 +20,6 @@ log = logging.getLogger(__name__)
 
 NOT_IN_CONTAINER_OVERRIDES: Final = ("node_overrides", "ecs_properties_override", "eks_properties_override")
 """Parameters of Batch for jobs that have no container of their own to override."""
-
-LOG: Final = "log"
-"""The value of ``result`` for a result in the log."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -58,14 +58,10 @@ def _with_result(
     if outcome.array:
         result = _of_array(execution, ended, outcome.array)
     else:
-        result = results.of_job(execution.jobs.access, kind, ended[0])
-    outcome = replace(outcome, **dict(zip(MEMBERS, (result.value, result.uri, result.error), strict=True)))
+        result = results.of_job(execution.jobs.access, execution.jobs.service, kind, ended[0])
+    outcome = replace(outcome, **result.to_dict())
     called = f"{execution.jobs.display_name} {named(outcome.job_id, outcome.name)}"
     return outcome, _failure(execution, called, result, outcome.to_dict())
-
-
-MEMBERS = ("result", "result_uri", "result_error")
-"""The members of an outcome about the result."""
 
 
 def _of_array(execution: Execution[JobSpec], ended: Sequence[Snapshot], array: ArrayOutcome) -> Result:
@@ -138,7 +134,7 @@ def of_map(
         result = results.of_many(execution.jobs.access, parts, size, succeeded, after)
     else:
         result = results.Result(value=[None] * size)
-    outcome = outcome | dict(zip(MEMBERS, (result.value, result.uri, result.error), strict=True))
+    outcome = outcome | result.to_dict()
     failure = _failure(execution, called, result, outcome)
     if failure and execution.given["raise_on_failure"]:
         raise failure

@@ -87,7 +87,7 @@ def _push_result(
     outcome_builder = OutcomeBuilder(service=service, module=module, access=access, log_lines=0)
     outcomes = [outcome_builder.outcome(snapshot).to_dict() for snapshot in with_final_details]
     if result is not None:  # once: a worker waits for one that arrives late, and decides about one that is missing
-        returned = of_job(access, result, with_final_details[0], retry=ONCE, arrival=0.0)
+        returned = of_job(access, service, result, with_final_details[0], retry=ONCE, arrival=0.0)
         if returned.error:
             raise LookupError(returned.error)
         outcomes[0] |= returned.to_dict()

@@ -390,7 +390,7 @@ def job_results(airflow: Airflow, _: pytest.MonkeyPatch) -> None:
     for key, body in (("", b"1"), ("/0", b"2"), ("/1", b"[" + b" " * results.MAX_INLINE + b"]")):
         s3.put_object(Bucket=bucket, Key=f"results/group/token{key}", Body=body)
     ended = Snapshot("job", JobState.SUCCEEDED, "SUCCEEDED", result_uri=uri)
-    assert read_results.of_job(Access(None), uri, ended, retry=ONCE).value == 1
+    assert read_results.of_job(Access(None), "batch", uri, ended, retry=ONCE).value == 1
     part = results.Part(uri, {0: 0, 1: 1})
     assert read_results.of_many(Access(None), [part], 1, [0], {}, retry=ONCE).error is None
     assert read_results.of_many(Access(None), [part], 2, [0, 1], {}, retry=ONCE).uri == f"{uri}/manifest.json"

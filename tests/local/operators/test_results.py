@@ -80,6 +80,14 @@ def test_a_job_may_return_a_line_of_its_log(task: Any, context: Any) -> None:
     assert (outcome["result"], outcome["result_uri"]) == ({"rows": 2}, None)
 
 
+def test_a_result_is_read_from_the_jobs_own_log_group(task: Any, context: Any, kit: Any) -> None:
+    """Only Glue has a second group for standard output; a group of the user can have the same ending as Glue's."""
+    options = {"awslogs-group": "/app/error"}
+    script = {"script": "echo 'JOBFLOW_RESULT 1'", "logConfiguration": {"logDriver": "awslogs", "options": options}}
+    outcome = task("true", result="log", job_definition=kit.define_several(main=script)).execute(context)
+    assert (outcome["result"], outcome["log"]["group"]) == (1, "/app/error")
+
+
 @pytest.mark.parametrize(
     ("script", "why"),
     [("true", "wrote nothing"), ("""write '{"rows":' "$JOBFLOW_RESULT_URI" """, "is not JSON")],
