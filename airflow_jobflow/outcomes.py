@@ -285,14 +285,17 @@ class OutcomeBuilder:
     def last_lines(self, snapshot: Snapshot, *, arrival: float | None = None, retry: Retry | None = None) -> list[str]:
         """Return the last lines of a job's log for an error, or one line that says why there are none.
 
-        A job without a log stream, for example one that never started, has no lines.
+        A job without a log stream, for example one that never started, has no lines. For a pod, one line says so.
 
         :param snapshot: the last snapshot of the job.
         :param arrival: see ``jobs.logs.last_lines``.
         :param retry: how long a failed call is retried. Default ``DETAILS``.
         """
-        if not snapshot.log or not self.log_lines:
+        if not self.log_lines:
             return []
+        if not snapshot.log:
+            pod = (snapshot.details or {}).get("pod")
+            return [f"(no log: AWS names no container of pod {pod} that was started)"] if pod else []
         region = snapshot.log.region or self.access.region_name
         try:
             client = service_client(dataclasses.replace(self.access, region_name=region), logs.CLIENT)

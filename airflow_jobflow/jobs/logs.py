@@ -48,6 +48,14 @@ MAX_LINE_BYTES = 2_048
 MAX_STREAMED_LINE_BYTES = 8_192
 """The same in a log that is copied. AWS allows lines of 1 MB."""
 
+POD_LOGS = "/aws/containerinsights/"
+"""The beginning of the log groups of pods on EKS."""
+
+NO_POD_LOG = (
+    " Batch does not say where pods log. This is where Fluent Bit writes if Container Insights runs on the cluster's nodes."
+)
+"""What is added to AWS's message about a pod's log that does not exist."""
+
 NO_STREAM = "ResourceNotFoundException"
 """The error code for a log group or stream that does not exist, or not yet."""
 
@@ -96,7 +104,7 @@ def next_page(call: Call, log: LogStream, token: str | None, since: int) -> LogP
     except CallError as error:
         if error.code != NO_STREAM:
             raise
-        return LogPage((), None, since, error.message)
+        return LogPage((), None, since, f"{error.message}{about_missing(log)}")
     lines = [
         _cut(line, MAX_STREAMED_LINE_BYTES, note=True)
         for event in page["events"]
@@ -135,7 +143,15 @@ def last_lines(
         lines, missing = _read(call, log, count, most_bytes)
     if lines:
         return _fit(lines, most_bytes)
-    return [f"(no lines in {log}: {missing or 'it is empty'})"]
+    return [f"(no lines in {log}: {missing or 'it is empty'}{about_missing(log) if missing else ''})"]
+
+
+def about_missing(log: LogStream) -> str:
+    """Return what to say about a log stream that does not exist, in addition to AWS's message; empty for nothing.
+
+    :param log: the log stream.
+    """
+    return NO_POD_LOG if log.group.startswith(POD_LOGS) else ""
 
 
 def last_line_with(call: Call, log: LogStream, mark: str) -> str | None:

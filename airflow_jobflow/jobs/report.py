@@ -11,7 +11,7 @@ from airflow_jobflow.jobs.map_statuses import REFUSED, UNKNOWN
 from airflow_jobflow.jobs.model import ChildFailure, Snapshot
 
 CHILDREN_SHOWN = 3
-"""The most failed children of an array, or items of a map, in a message."""
+"""The most failed children of an array, nodes of a job, or items of a map, in a message."""
 
 NEVER_SEEN = {
     REFUSED: " could not be started",
@@ -72,6 +72,9 @@ def failure(
         which = index_ranges(failed) or "which ones could not be found out"
         lines.append(f"Failed children ({count} of {snapshot.array.size}): {which}")
         lines += _failed(children)
+    if nodes := (snapshot.details or {}).get("failed_nodes"):
+        shown = "; ".join(f"[{node}] {how}" for node, how in list(nodes.items())[:CHILDREN_SHOWN])
+        lines.append(f"Nodes that failed before the main node, the first one first: {shown}")
     return "\n".join([*lines, *evidence(log_lines, console_url, of=f" of [{children[0].index}]" if children else "")])
 
 

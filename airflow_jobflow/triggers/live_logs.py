@@ -67,8 +67,8 @@ class LiveLogs:
         self._container = container
         self._names_jobs = names_jobs
         self._copies: dict[LogStream, _Copy] = {}
-        self._located: set[str] = set()
-        """The ids of jobs whose log streams are known, or are being looked up."""
+        self._located: set[tuple[str, int]] = set()
+        """The ids and attempts of jobs whose log streams are known, or are being looked up."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_finishing = self._is_closed = False
 
@@ -79,11 +79,12 @@ class LiveLogs:
         """
         if self._is_closed:
             return
+        attempt = (snapshot.job_id, snapshot.attempt)
         if streams := self._module.log_streams(snapshot):
-            self._located.add(snapshot.job_id)
+            self._located.add(attempt)
             self._copy(snapshot, streams)
-        elif snapshot.state is not JobState.SUBMITTED and snapshot.job_id not in self._located:
-            self._located.add(snapshot.job_id)
+        elif snapshot.state is not JobState.SUBMITTED and attempt not in self._located:
+            self._located.add(attempt)
             self._spawn(self._locate(snapshot))
 
     async def _locate(self, snapshot: Snapshot) -> None:
@@ -92,10 +93,12 @@ class LiveLogs:
         try:
             snapshot = await run(client, self._module.with_final_details, snapshot, retry=DETAILS)
         except CallError:
-            self._located.discard(snapshot.job_id)  # tried again when the job changes
+            self._located.discard((snapshot.job_id, snapshot.attempt))  # tried again when the job changes
             return
         if streams := self._module.log_streams(snapshot):
             self._copy(snapshot, streams)
+        elif "pod" in (snapshot.details or {}) and not snapshot.state.ended:
+            await self._note(f"{self._called(snapshot)} runs in a pod, whose log AWS names only at its end; copied then")
         elif snapshot.started_at or not snapshot.state.ended:
             await self._note(f"{self._called(snapshot)} has no log in CloudWatch Logs yet, so none is copied")
 

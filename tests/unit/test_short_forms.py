@@ -151,6 +151,15 @@ def test_a_job_without_container_overrides_rejects_short_forms(elsewhere: str, n
 
 
 @pytest.mark.parametrize(
+    ("name", "value"), [("container_overrides", {}), ("eks_properties_override", {}), ("image", "busybox")]
+)
+def test_parameters_for_different_types_of_jobs_exclude_each_other(name: str, value: Any) -> None:
+    """AWS would reject them only after a definition was registered."""
+    with pytest.raises(InvalidParameter, match=f"{name}=.*cannot be combined with node_overrides"):
+        batch(**{"node_overrides": {}, name: value})
+
+
+@pytest.mark.parametrize(
     "given", [{"vcpus": 0}, {"vcpus": "many"}, {"memory": 1}, {"memory": 2.5}, {"gpus": 0}, {"environment": ["A=1"]}]
 )
 def test_a_wrong_size_is_rejected(given: dict[str, Any]) -> None:
