@@ -23,6 +23,7 @@ can be pickled.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
@@ -37,6 +38,8 @@ class JobflowError(AirflowException):
     :param message: what happened, to which job, why, and what to do.
     :param outcome: the job's outcome as an operator returns it, or a list for several jobs. Default None: not known.
     :param diagnosis: why the job failed. Default None: it did not fail, or the reason is not known.
+    :param log_lines: the last lines of the job's log, if the message does not quote them because they are in the task's
+        log already. Default none.
     """
 
     def __init__(
@@ -45,10 +48,12 @@ class JobflowError(AirflowException):
         *,
         outcome: dict[str, Any] | list[dict[str, Any]] | None = None,
         diagnosis: Diagnosis | None = None,
+        log_lines: Sequence[str] = (),
     ) -> None:
         super().__init__(message)
         self.outcome = outcome
         self.diagnosis = diagnosis
+        self.log_lines = log_lines
 
 
 class InvalidParameter(JobflowError, AirflowFailException):

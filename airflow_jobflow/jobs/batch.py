@@ -6,8 +6,8 @@ This module relies on the following behaviour of Batch:
 - An array parent is PENDING while its children run, and has neither exit code nor log.
 - SubmitJob has no client token, so a job whose submit response was lost is found by its name, see ``batch_search``.
 - TerminateJob ends a job in any state, unlike CancelJob. It overwrites ``statusReason``.
-- The main node of a multi-node job decides its result. Node 2 of job ``a`` is described as ``a#2``. When the main node has
-  ended, Batch stops the others; a failure of another node stops nothing.
+- The main node of a multi-node job decides its result. When it has ended, Batch stops the others. A failure of another
+  node stops nothing. Node 2 of job ``a`` is described as ``a#2``.
 """
 
 from __future__ import annotations
@@ -169,8 +169,8 @@ def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:  # no
 def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:
     """Add what only the nodes of a multi-node job say. Makes no call for other jobs.
 
-    One call adds the log and the result of the main node, if the job itself has none. If the job has failed, another one
-    adds the nodes that failed before the main node.
+    One call adds the log and the result of the main node, if the job itself has none. If the job has failed, another
+    call adds the nodes that failed before the main node.
 
     :param call: makes the API calls.
     :param snapshot: the last one of a job that has ended.

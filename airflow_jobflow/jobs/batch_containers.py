@@ -3,8 +3,8 @@
 - A plain job has one container, without a name, in ``container``.
 - A job with ``ecsProperties`` has several containers there. Only there does Batch say which are essential.
 - A job on EKS has the containers of its pod, all of them essential, and init containers in ``eksProperties``.
-- A multi-node job has no ``container``. Its ``nodeProperties`` define its nodes, of which the main node counts. Ranges of
-  nodes may be nested; the narrowest one applies.
+- A multi-node job has no ``container``. Its ``nodeProperties`` define its nodes, of which the main node counts. Ranges
+  of nodes may be nested; the narrowest one applies.
 
 The results of an attempt's containers are in ``attempts``, or ``eksAttempts`` on EKS, by name.
 """

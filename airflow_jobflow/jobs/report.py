@@ -52,6 +52,7 @@ def failure(
     failed: Sequence[int] = (),
     children: Sequence[ChildFailure] = (),
     log_lines: Sequence[str] = (),
+    log_is_copied: bool = False,
     console_url: str | None = None,
 ) -> str:
     """Return the message of a failed job: which one, how and why it failed, and what to do about it.
@@ -62,6 +63,7 @@ def failure(
     :param failed: for an array, the indexes that failed. Default none.
     :param children: these children as they were last described, the most significant first. Default none.
     :param log_lines: the last lines of the job's log, or of the first child's. Default none.
+    :param log_is_copied: whether these are in the task's log already, so that they are not repeated. Default False.
     :param console_url: the job's page in AWS's console. Default none.
     """
     verb = "was stopped" if snapshot.stopped_by_request else "failed"
@@ -75,6 +77,8 @@ def failure(
     if nodes := (snapshot.details or {}).get("failed_nodes"):
         shown = "; ".join(f"[{node}] {how}" for node, how in list(nodes.items())[:CHILDREN_SHOWN])
         lines.append(f"Nodes that failed before the main node, the first one first: {shown}")
+    if log_is_copied:
+        lines.append("The last lines of the job's log are in the log of this task (stream_logs).")
     return "\n".join([*lines, *evidence(log_lines, console_url, of=f" of [{children[0].index}]" if children else "")])
 
 

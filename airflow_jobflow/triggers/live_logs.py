@@ -26,7 +26,7 @@ from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 from airflow_jobflow.log_readers import shared_log_reader
 from airflow_jobflow.outcomes import DETAILS
-from airflow_jobflow.polling.log_stream import Page, Stream
+from airflow_jobflow.polling.log_stream import START, Page, Stream
 from airflow_jobflow.triggers.job_log_writer import JobLogWriter
 from airflow_jobflow.triggers.log_positions import LogPositions
 
@@ -72,6 +72,13 @@ class LiveLogs:
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_finishing = self._is_closed = False
 
+    def copied(self) -> set[str]:
+        """Return the ids of the jobs that wrote lines, all of which were copied."""
+        copies = self._copies.values()
+        return {copy.job_id for copy in copies if copy.has_lines} - {
+            copy.job_id for copy in copies if not copy.is_complete
+        }
+
     def observe(self, snapshot: Snapshot) -> None:
         """Copy the logs of a job from now on, if their streams are known.
 
@@ -98,7 +105,9 @@ class LiveLogs:
         if streams := self._module.log_streams(snapshot):
             self._copy(snapshot, streams)
         elif "pod" in (snapshot.details or {}) and not snapshot.state.ended:
-            await self._note(f"{self._called(snapshot)} runs in a pod, whose log AWS names only at its end; copied then")
+            await self._note(
+                f"{self._called(snapshot)} runs in a pod, whose log AWS names only at its end; copied then"
+            )
         elif snapshot.started_at or not snapshot.state.ended:
             await self._note(f"{self._called(snapshot)} has no log in CloudWatch Logs yet, so none is copied")
 
@@ -121,12 +130,15 @@ class LiveLogs:
         """Copy one stream to its end."""
         try:
             position = await self._positions.load(source)
+            copy.has_lines = position != START
             with shared_log_reader(self._access, source.region).subscribe(source, position) as stream:
                 copy.started(stream)
                 async for page in stream:
                     await self._write(copy, page, source, called)
+                    copy.has_lines |= bool(page.lines)
                     if self._positions.lines >= self._max_lines:
                         return
+            copy.is_complete = True
         except CallError as error:
             await self._note(f"The log of {called} cannot be copied from {source}: {error}")
         except Exception:  # the wait continues, whatever it is
@@ -187,6 +199,8 @@ class _Copy:
     def __init__(self, job_id: str, prefix: str) -> None:
         self.job_id = job_id
         self.prefix = prefix
+        self.has_lines = self.is_complete = False
+        """Whether it has any lines, and whether all of them were copied."""
         self._stream: Stream[LogStream] | None = None
         self._ended_at: float | None = None
 

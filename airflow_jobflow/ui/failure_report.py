@@ -67,6 +67,7 @@ def report_failure(report: TaskReport, context: Context, error: BaseException) -
 
 
 def _note(report: TaskReport, error: BaseException, page: str | None) -> dict[str, Any]:
+    from airflow_jobflow.jobs.report import evidence
     from airflow_jobflow.ui import notes
 
     ours = error if isinstance(error, JobflowError) else None
@@ -74,7 +75,7 @@ def _note(report: TaskReport, error: BaseException, page: str | None) -> dict[st
     seen = report.event if isinstance(report.event, Mapping) else {}
     return notes.of_failure(
         report.service,
-        str(error),
+        "\n".join([str(error), *evidence(ours.log_lines if ours else ())]),
         outcomes=[outcomes] if isinstance(outcomes, Mapping) else outcomes,
         diagnosis=ours.diagnosis if ours else None,
         children=report.failed_children,

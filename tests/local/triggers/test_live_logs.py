@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from airflow_jobflow.exceptions import JobFailed
 from airflow_jobflow.local import CannedResponse, Faults
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.sensors.batch import BatchJobSensor
@@ -288,6 +289,30 @@ def test_an_operator_that_waits_on_the_worker_copies_logs(quick: Any, task_logs:
     """``airflow dags test`` does so too, because it runs triggers in the same way."""
     job(quick, "echo line-1; echo line-2", stream_logs=True).execute(context)
     assert written([line for _, line in task_logs.lines]) == ["line-1", "line-2"]
+
+
+@pytest.mark.parametrize(
+    ("parameters", "is_quoted"),
+    [
+        ({"stream_logs": True}, False),
+        ({"stream_logs": "failed"}, False),
+        ({"stream_logs": True, "max_log_lines": 1}, True),
+        ({"stream_logs": False}, True),
+    ],
+)
+def test_an_error_quotes_only_lines_that_the_log_does_not_have(
+    quick: Any, task_logs: TaskLogs, context: Any, parameters: dict[str, Any], is_quoted: bool
+) -> None:
+    """It says where they are instead, and the Jobs tab shows them in both cases."""
+    with pytest.raises(JobFailed) as raised:
+        job(quick, "echo line-1; echo line-2; exit 3", **parameters).execute(context)
+    text = str(raised.value)
+    assert ("  | line-2" in text) is is_quoted
+    assert ("The last lines of the job's log are in the log of this task" in text) is not is_quoted
+    assert list(raised.value.log_lines) == ([] if is_quoted else ["line-1", "line-2"])
+    assert is_quoted or written([line for _, line in task_logs.lines]) == ["line-1", "line-2"]
+    assert "Last lines of the log:\n" in context["ti"].xcoms["jobflow_jobs"]["error"]
+    assert "  | line-2" in context["ti"].xcoms["jobflow_jobs"]["error"]
 
 
 def test_a_sensor_copies_the_logs_of_a_job_that_has_ended_before(

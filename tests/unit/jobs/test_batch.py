@@ -344,7 +344,9 @@ def test_nodes_that_failed_before_the_main_node_are_named() -> None:
     assert list(failed.details["failed_nodes"].items()) == [("3", how), ("1", how)]  # the first one first
     stopped = job(status="FAILED", nodeProperties=NODES, stoppedAt=5_000, isTerminated=True, statusReason="no")
     assert "failed_nodes" not in (batch.with_final_details(call, batch.snapshot(stopped)).details or {})
-    unknown = batch.with_final_details(MainNode(n2=0, n7=9_000), batch.snapshot(job(status="FAILED", nodeProperties=NODES)))
+    unknown = batch.with_final_details(
+        MainNode(n2=0, n7=9_000), batch.snapshot(job(status="FAILED", nodeProperties=NODES))
+    )
     assert (unknown.details or {})["failed_nodes"] == {"7": how}
 
 
