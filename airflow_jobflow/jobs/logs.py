@@ -51,7 +51,9 @@ MAX_STREAMED_LINE_BYTES = 8_192
 POD_LOGS = "/aws/containerinsights/"
 """The beginning of the log groups of pods on EKS."""
 
-NO_POD_LOG = " Batch does not say where pods log. This is where Fluent Bit writes if Container Insights runs on the cluster's nodes."
+NO_POD_LOG = (
+    " Batch does not say where pods log; this is where Fluent Bit writes if the cluster has Container Insights."
+)
 """What is added to AWS's message about a pod's log that does not exist."""
 
 NO_STREAM = "ResourceNotFoundException"
