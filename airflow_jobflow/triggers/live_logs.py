@@ -105,9 +105,7 @@ class LiveLogs:
         if streams := self._module.log_streams(snapshot):
             self._copy(snapshot, streams)
         elif "pod" in (snapshot.details or {}) and not snapshot.state.ended:
-            await self._note(
-                f"{self._called(snapshot)} runs in a pod, whose log AWS names only at its end; copied then"
-            )
+            await self._note(f"{self._called(snapshot)} runs in a pod, so its log is copied when it has ended")
         elif snapshot.started_at or not snapshot.state.ended:
             await self._note(f"{self._called(snapshot)} has no log in CloudWatch Logs yet, so none is copied")
 

@@ -302,11 +302,13 @@ class MainNode(ScriptedClient):
     def list_jobs(self, **request: Any) -> dict[str, Any]:
         """Return the nodes that failed."""
         assert request == {"multiNodeJobId": "abc", "jobStatus": "FAILED"}
-        ended = {"container": {"exitCode": 137, "reason": "OutOfMemoryError"}, "statusReason": "exited"}
+        ended: dict[str, Any] = {"container": {"exitCode": 137, "reason": "OutOfMemoryError"}, "statusReason": "no"}
         nodes = [
-            {"jobId": f"abc#{name[1:]}", "jobName": "hello", "nodeProperties": {"nodeIndex": int(name[1:])}}
-            | ({"stoppedAt": at} if at else {})
-            | ended
+            {
+                **{"jobId": f"abc#{name[1:]}", "jobName": "hello", "nodeProperties": {"nodeIndex": int(name[1:])}},
+                **({"stoppedAt": at} if at else {}),
+                **ended,
+            }
             for name, at in self.failed.items()
         ]
         return {"jobSummaryList": nodes}
@@ -344,10 +346,9 @@ def test_nodes_that_failed_before_the_main_node_are_named() -> None:
     assert list(failed.details["failed_nodes"].items()) == [("3", how), ("1", how)]  # the first one first
     stopped = job(status="FAILED", nodeProperties=NODES, stoppedAt=5_000, isTerminated=True, statusReason="no")
     assert "failed_nodes" not in (batch.with_final_details(call, batch.snapshot(stopped)).details or {})
-    unknown = batch.with_final_details(
-        MainNode(n2=0, n7=9_000), batch.snapshot(job(status="FAILED", nodeProperties=NODES))
-    )
-    assert (unknown.details or {})["failed_nodes"] == {"7": how}
+    without_time = batch.snapshot(job(status="FAILED", nodeProperties=NODES))
+    seen = batch.with_final_details(MainNode(n2=0, n7=9_000), without_time)
+    assert (seen.details or {})["failed_nodes"] == {"7": how}
 
 
 class Definitions(ScriptedClient):

@@ -131,16 +131,12 @@ def test_the_log_of_a_pod_is_copied_when_it_has_ended(
     """While it runs, AWS does not name its container; one line in the task's log says so."""
     caplog.set_level(logging.INFO)
     logs = Logs(POD_LOG)
-    seen = [
-        job("RUNNING", **POD),
-        job("RUNNING", **POD),
-        job("FAILED", **POD, eksAttempts=[ENDED_POD], stoppedAt=9_000),
-    ]
-    assert copied(logs, nodes, monkeypatch, *seen) == {"a"}
+    ended = job("FAILED", **POD, eksAttempts=[ENDED_POD], stoppedAt=9_000)
+    assert copied(logs, nodes, monkeypatch, job("RUNNING", **POD), job("RUNNING", **POD), ended) == {"a"}
     assert logs.written == [POD_LOG]
     assert nodes.described == []
     assert [line for line in caplog.messages if "Batch job a" in line] == [
-        "Batch job a runs in a pod, whose log AWS names only at its end; copied then"
+        "Batch job a runs in a pod, so its log is copied when it has ended"
     ]
 
 
