@@ -12,9 +12,10 @@ Invariants:
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,11 +106,7 @@ def next_page(call: Call, log: LogStream, token: str | None, since: int) -> LogP
         if error.code != NO_STREAM:
             raise
         return LogPage((), None, since, f"{error.message}{about_missing(log)}")
-    lines = [
-        _cut(line, MAX_STREAMED_LINE_BYTES, note=True)
-        for event in page["events"]
-        for line in _lines(event.get("message") or "")
-    ]
+    lines = [_cut(line, MAX_STREAMED_LINE_BYTES, note=True) for event in page["events"] for line in _lines(event, log)]
     newest = max((event.get("timestamp", 0) for event in page["events"]), default=0)
     return LogPage(lines, page.get("nextForwardToken"), newest)
 
@@ -171,7 +168,7 @@ def last_line_with(call: Call, log: LogStream, mark: str) -> str | None:
                 raise
             return None
         for event in reversed(page["events"]):
-            for line in reversed(_lines(event.get("message") or "")):
+            for line in reversed(_lines(event, log)):
                 if line.startswith(mark):
                     return line
         before = page.get("nextBackwardToken")
@@ -192,7 +189,7 @@ def _read(call: Call, log: LogStream, count: int, most_bytes: int) -> tuple[list
             if error.code != NO_STREAM:
                 raise
             return [], error.message
-        lines[:0] = [line for event in page["events"] for line in _lines(event.get("message") or "")]
+        lines[:0] = [line for event in page["events"] for line in _lines(event, log)]
         before = page.get("nextBackwardToken")
         enough = len(lines) >= count or sum(min(len(line), MAX_LINE_BYTES) for line in lines) >= most_bytes
         if enough or not before or before == parameters.get("nextToken"):
@@ -201,10 +198,23 @@ def _read(call: Call, log: LogStream, count: int, most_bytes: int) -> tuple[list
     return lines[-count:], ""
 
 
-def _lines(message: str) -> list[str]:
+def _lines(event: Mapping[str, Any], log: LogStream) -> list[str]:
     """Return the printable lines of an event; of a progress bar, which overwrites itself, only the last state."""
+    message = event.get("message") or ""
+    if log.group.startswith(POD_LOGS):
+        message = _of_pod(message)
     shown = (line.rstrip("\r").rpartition("\r")[2] for line in message.rstrip("\r\n").split("\n"))
     return [UNPRINTABLE.sub("\ufffd", ESCAPE_SEQUENCE.sub("", line)) for line in shown]
+
+
+def _of_pod(message: str) -> str:
+    """Return the line that a pod wrote. Fluent Bit adds what it knows of the pod, in JSON."""
+    try:
+        record = json.loads(message)
+    except ValueError:
+        return message
+    line = record.get("log") if isinstance(record, dict) else None
+    return line if isinstance(line, str) else message
 
 
 def _fit(lines: Sequence[str], most_bytes: int) -> list[str]:

@@ -84,13 +84,13 @@ def reject_contradictions(values: Mapping[str, Any], *, redrive: bool) -> None:
             raise invalid_parameter("array_size", values["array_size"], rule)
         PARAMETERS["array_size"].check("array_properties['size']", array["size"])
     elsewhere = next((name for name in NOT_IN_CONTAINER_OVERRIDES if name in values), None)
-    for name in (*NOT_IN_CONTAINER_OVERRIDES, "container_overrides", "image") if elsewhere else ():
-        if name in values and name != elsewhere:
+    for name in (*NOT_IN_CONTAINER_OVERRIDES, "container_overrides", "image", *batch_request.SHORT_FORMS):
+        if elsewhere and name in values and name != elsewhere:
             rule = f"cannot be combined with {elsewhere}, which is for jobs of another type"
-            raise invalid_parameter(name, values[name], rule)
-    for name in batch_request.SHORT_FORMS if elsewhere else ():
-        if name in values:
-            rule = f"is short for a part of container_overrides, which does not apply with {elsewhere}; set it there"
+            if name in batch_request.SHORT_FORMS:
+                rule = (
+                    f"is short for a part of container_overrides, which does not apply with {elsewhere}; set it there"
+                )
             raise invalid_parameter(name, values[name], rule)
     if redrive and elsewhere:
         rule = "cannot be combined with redrive, which passes each child its index in container_overrides"
@@ -268,7 +268,10 @@ class BatchJobSpec(JobSpec):
             return found or start_tagged(call, start, with_variables, {**with_variables, "tags": tags})
 
         def start(call: Call, full: Mapping[str, Any]) -> str:
-            plain = {**full, "containerOverrides": request.get("containerOverrides")}
+            needed = (
+                request if self.array_size != 1 or record.inputs.prefix else self.request
+            )  # its index is the default
+            plain = {**full, "containerOverrides": needed.get("containerOverrides")}
             plain = {name: value for name, value in plain.items() if value is not None}
             return start_without_if_rejected(call, batch.submit, full, plain)
 

@@ -305,7 +305,9 @@ class MainNode(ScriptedClient):
         ended: dict[str, Any] = {"container": {"exitCode": 137, "reason": "OutOfMemoryError"}, "statusReason": "no"}
         nodes = [
             {
-                **{"jobId": f"abc#{name[1:]}", "jobName": "hello", "nodeProperties": {"nodeIndex": int(name[1:])}},
+                "jobId": f"abc#{name[1:]}",
+                "jobName": "hello",
+                "nodeProperties": {"nodeIndex": int(name[1:])},
                 **({"stoppedAt": at} if at else {}),
                 **ended,
             }
