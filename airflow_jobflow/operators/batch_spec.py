@@ -88,9 +88,7 @@ def reject_contradictions(values: Mapping[str, Any], *, redrive: bool) -> None:
         if elsewhere and name in values and name != elsewhere:
             rule = f"cannot be combined with {elsewhere}, which is for jobs of another type"
             if name in batch_request.SHORT_FORMS:
-                rule = (
-                    f"is short for a part of container_overrides, which does not apply with {elsewhere}; set it there"
-                )
+                rule = f"is a part of container_overrides, which does not apply with {elsewhere}; set it there"
             raise invalid_parameter(name, values[name], rule)
     if redrive and elsewhere:
         rule = "cannot be combined with redrive, which passes each child its index in container_overrides"
@@ -268,9 +266,7 @@ class BatchJobSpec(JobSpec):
             return found or start_tagged(call, start, with_variables, {**with_variables, "tags": tags})
 
         def start(call: Call, full: Mapping[str, Any]) -> str:
-            needed = (
-                request if self.array_size != 1 or record.inputs.prefix else self.request
-            )  # its index is the default
+            needed = self.request if self.array_size == 1 and not record.inputs.prefix else request  # 0 is the default
             plain = {**full, "containerOverrides": needed.get("containerOverrides")}
             plain = {name: value for name, value in plain.items() if value is not None}
             return start_without_if_rejected(call, batch.submit, full, plain)

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_jobflow.operators.execution import Execution
-    from airflow_jobflow.operators.spec import JobSpec, MapSpec
+    from airflow_jobflow.operators.spec import JobSpec
 
 OF_ARRAYS = dict.fromkeys(
     ("redrive", "tolerated_failure_count", "tolerated_failure_percentage"),
@@ -30,10 +30,8 @@ def check_job(task: Any, execution: Execution[JobSpec]) -> None:
     """
     if not execution.spec.is_array:
         params.reject(task, OF_ARRAYS)
-    elif execution.record.inputs.result == LOG:
-        raise invalid_parameter(
-            "result", task.result, "must be an address in S3 for an array, because each child has a log of its own"
-        )
+    else:
+        reject_log_result(task, execution, whole="an array", part="child")
     if task.result is not None and not task.wait_for_completion:
         raise invalid_parameter(
             "result", task.result, "needs wait_for_completion=True, because the result is read when the job has ended"
@@ -59,14 +57,14 @@ def reject_for_map(task: Any, not_honoured: Mapping[str, str]) -> None:
     params.reject(task, {**not_honoured, "number_logs_success": "a map copies no logs of successful items"})
 
 
-def check_map_result(task: Any, execution: Execution[MapSpec]) -> None:
-    """Reject a place for results that does not apply to a map.
+def reject_log_result(task: Any, execution: Execution[Any], *, whole: str, part: str) -> None:
+    """Reject ``result="log"`` for several jobs, because each of them has a log of its own.
 
     :param task: the operator, after rendering.
     :param execution: its execution.
-    :raises InvalidParameter: it does not.
+    :param whole, part: what messages call the jobs together, and one of them.
+    :raises InvalidParameter: it is set.
     """
     if execution.record.inputs.result == LOG:
-        raise invalid_parameter(
-            "result", task.result, "must be an address in S3 for a map, because each item has a log of its own"
-        )
+        rule = f"must be an address in S3 for {whole}, because each {part} has a log of its own"
+        raise invalid_parameter("result", task.result, rule)

@@ -24,7 +24,7 @@ from airflow_jobflow.jobs.wording import KILL_REASON
 from airflow_jobflow.maps import result as map_result
 from airflow_jobflow.maps.previous_results import PreviousResults
 from airflow_jobflow.operators import map_unfinished
-from airflow_jobflow.operators.checks import check_map_result, reject_for_map
+from airflow_jobflow.operators.checks import reject_for_map, reject_log_result
 from airflow_jobflow.operators.execution import Execution
 from airflow_jobflow.operators.kills import ABANDONING, stop_if_deferral_is_rejected
 from airflow_jobflow.operators.map_outcome import map_outcome
@@ -190,7 +190,7 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         :raises InvalidParameter: one of them is invalid, or has no effect in this operator.
         """
         reject_for_map(self, self.NOT_HONOURED)
-        check_map_result(self, self._execution)
+        reject_log_result(self, self._execution, whole="a map", part="item")
 
     def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
         """Render a template. Text without one stays as it is: Jinja would compile it for each of ten thousand items.

@@ -6,6 +6,7 @@ Invariant: a task fails for its own reason, even if the report cannot be written
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from airflow_jobflow.jobs.model import Snapshot
     from airflow_jobflow.ui.task_report import TaskReport
 
+log = logging.getLogger(__name__)
+
 
 @contextmanager
 def reporting_failures(report: TaskReport, context: Context) -> Iterator[None]:
@@ -38,6 +41,9 @@ def reporting_failures(report: TaskReport, context: Context) -> Iterator[None]:
             yield
         except AirflowException as error:
             report_failure(report, context, error)
+            if isinstance(error, JobflowError) and error.__cause__ is not None:
+                log.debug("The causes of the failure:", exc_info=error)
+                error.__cause__ = None  # its message quotes them; Airflow would log the traceback of each
             raise
 
 
