@@ -385,6 +385,22 @@ def test_container_names_come_from_the_job_definition() -> None:
         assert call.asked == [{"jobDefinitions": [definition]}]
 
 
+def test_a_page_without_the_job_is_not_the_end_of_a_search() -> None:
+    """A job that seems not to exist would be submitted again."""
+    asked: list[str] = []
+    jobs = [[], [{"jobName": "N-1", "jobId": "other"}], [{"jobName": "n-1", "jobId": "a"}], []]
+
+    class Queue(ScriptedClient):
+        def list_jobs(self, nextToken: str = "0", **_: Any) -> Any:  # noqa: N803 -- AWS's name
+            asked.append(nextToken)
+            number = int(nextToken)
+            return {"jobSummaryList": jobs[number], "nextToken": str(number + 1) if number < len(jobs) - 1 else None}
+
+    assert batch_search.find(Queue(), "q", "n-1") == "a"
+    assert asked == ["0", "1", "2"]
+    assert batch_search.find(Queue(), "q", "n-2") is None
+
+
 def test_attempts_are_listed_by_group_and_token_back_to_a_time() -> None:
     """One listing serves all tasks that name their jobs alike; it ends at jobs that are too old."""
     pages = [
