@@ -20,7 +20,7 @@ class ScriptedAws:
     :param busy: whether the crawler is already running. Default False.
     """
 
-    region, partition, may_tag = "eu-west-1", "aws", True
+    region, partition, may_tag, valid_until = "eu-west-1", "aws", True, float("inf")
 
     def __init__(self, job: JobState = JobState.RUNNING, *, busy: bool = False) -> None:
         self.job, self.busy = job, busy
