@@ -103,7 +103,12 @@ class ScriptedAws:
         """Respond with the definition."""
         side = {"name": "side", "image": "i", "essential": False}
         containers = [{"name": "main", "image": "i", "essential": True}, side]
-        return {"taskDefinition": {"containerDefinitions": containers, "taskDefinitionArn": "d"}}
+        return {
+            "taskDefinition": {
+                "containerDefinitions": containers,
+                "taskDefinitionArn": "arn:aws:ecs:eu-west-1:123456789012:task-definition/d:1",
+            }
+        }
 
     def register_task_definition(self, **_: Any) -> Any:
         """Answer."""
