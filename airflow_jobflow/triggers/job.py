@@ -99,8 +99,8 @@ class JobTrigger(WaitTrigger):
       ``credentials`` (there were none, or AWS did not accept them), ``unanswerable``.
     - ``limit``: which deadline has passed, ``deadline`` or ``queue_deadline``; None if none has.
     - ``links``: the URLs in the last progress report, as above.
-    - ``stopped``: the ids of jobs that were stopped because of the deadline.
     - ``copied``: the ids of jobs whose last log lines are in the task's log.
+    - ``stopped``: the ids of jobs that were stopped because of the deadline.
     - ``unstopped``: ``{id: message}``, the jobs that could not be stopped at the deadline. A triggerer reports them
       after 25 s, and retries for ten more minutes; a worker retries for five minutes.
 
