@@ -209,7 +209,7 @@ class OutcomeBuilder:
             diagnosis,
             failed=failed,
             children=children,
-            log_lines=() if is_copied else lines,
+            log_lines=lines,
             log_is_copied=is_copied,
             console_url=outcome.console_url,
         )

@@ -77,18 +77,23 @@ def failure(
     if nodes := (snapshot.details or {}).get("failed_nodes"):
         shown = "; ".join(f"[{node}] {how}" for node, how in list(nodes.items())[:CHILDREN_SHOWN])
         lines.append(f"Nodes that failed before the main node, the first one first: {shown}")
-    if log_is_copied:
-        lines.append("The last lines of the job's log are in the log of this task (stream_logs).")
-    return "\n".join([*lines, *evidence(log_lines, console_url, of=f" of [{children[0].index}]" if children else "")])
+    of = f" of [{children[0].index}]" if children else ""
+    return "\n".join([*lines, *evidence(log_lines, console_url, of=of, is_copied=log_is_copied)])
 
 
-def evidence(log_lines: Sequence[str], console_url: str | None = None, *, of: str = "") -> list[str]:
+def evidence(
+    log_lines: Sequence[str], console_url: str | None = None, *, of: str = "", is_copied: bool = False
+) -> list[str]:
     """Return the last lines of a message: the log, and the link to the console.
 
     :param log_lines: the last lines of the job's log.
     :param console_url: the job's page in AWS's console. Default none.
     :param of: whose log it is, after a space. Default: the job's.
+    :param is_copied: whether the lines are in the task's log already, so that they are not repeated. Default False.
     """
+    if is_copied:
+        lines = [f"The last lines of the log{of or ' of the job'} are in the log of this task (stream_logs)."]
+        return [*lines, *evidence((), console_url)]
     lines = [f"Last lines of the log{of}:", *(f"  | {line}" for line in log_lines)] if log_lines else []
     return [*lines, f"Console: {console_url}"] if console_url else lines
 
@@ -117,6 +122,7 @@ def map_failure(
     failed: Sequence[int],
     children: Sequence[ChildFailure],
     log_lines: Sequence[str] = (),
+    log_is_copied: bool = False,
 ) -> str:
     """Return the message of a failed map: how many items failed, which, why, and the most significant of them.
 
@@ -127,11 +133,13 @@ def map_failure(
     :param failed: the indexes of the items that failed or were stopped.
     :param children: the failed items as they were last described, the most significant first.
     :param log_lines: the last lines of the first item's log. Default none.
+    :param log_is_copied: as for ``failure``.
     """
     lines = [f"Map {name} of {noun}s failed: {reason}."]
     lines += [f"Why: {diagnosis}"] if diagnosis else []
     lines += [f"Failed items ({len(failed)}): {index_ranges(failed)}", *_failed(children)]
-    return "\n".join([*lines, *evidence(log_lines, of=f" of [{children[0].index}]" if children else "")])
+    of = f" of [{children[0].index}]" if children else ""
+    return "\n".join([*lines, *evidence(log_lines, of=of, is_copied=log_is_copied)])
 
 
 def _failed(children: Sequence[ChildFailure]) -> list[str]:

@@ -308,7 +308,7 @@ def test_an_error_quotes_only_lines_that_the_log_does_not_have(
         job(quick, "echo line-1; echo line-2; exit 3", **parameters).execute(context)
     text = str(raised.value)
     assert ("  | line-2" in text) is is_quoted
-    assert ("The last lines of the job's log are in the log of this task" in text) is not is_quoted
+    assert ("The last lines of the log of the job are in the log of this task" in text) is not is_quoted
     assert list(raised.value.log_lines) == ([] if is_quoted else ["line-1", "line-2"])
     assert is_quoted or written([line for _, line in task_logs.lines]) == ["line-1", "line-2"]
     assert "Last lines of the log:\n" in context["ti"].xcoms["jobflow_jobs"]["error"]
@@ -343,6 +343,23 @@ def test_a_map_copies_the_logs_of_its_failed_items(quick: Any, task_logs: TaskLo
     )
     items.execute(context)
     assert written([line for _, line in task_logs.lines]) == ["[0] item 0", "[2] item 2"]
+
+
+def test_the_error_of_a_map_or_an_array_does_not_repeat_a_log(quick: Any, task_logs: TaskLogs, context: Any) -> None:
+    """It names the item or child whose log was copied."""
+    common: Any = {"task_id": "t", "job_name": "j", "job_queue": quick.queue, "aws_conn_id": None, "deferrable": False}
+    common |= {
+        "job_definition": quick.define(["true"]),
+        "stream_logs": "failed",
+        "command": ["sh", "-c", "echo a; false"],
+    }
+    for operator in (BatchMapOperator(**common, items=[{}, {}]), BatchJobOperator(**common, array_size=2)):
+        with pytest.raises(JobFailed, match=r"lines of the log of \[\d\] are in the log of this task") as raised:
+            operator.execute(context)
+        assert "  | a" not in str(raised.value)
+        assert list(raised.value.log_lines) == ["a"]
+        assert "  | a" in context["ti"].xcoms["jobflow_jobs"]["error"]
+    assert any(line.endswith("a") for _, line in task_logs.lines)
 
 
 def test_a_wait_that_starts_in_the_triggerer_copies_logs() -> None:
