@@ -12,24 +12,34 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from airflow_jobflow.jobs import ecs
 from airflow_jobflow.jobs.calls import Call
 from airflow_jobflow.jobs.ecs_snapshot import STOPPED
 from airflow_jobflow.jobs.environment import MAX_OVERRIDES_LENGTH, of_item, variables, with_variables
-from airflow_jobflow.jobs.maps import ATTEMPT, INDEX, MAP, Found, Start
+from airflow_jobflow.jobs.maps import INDEX, MAP, Found, Start, history_in
 from airflow_jobflow.jobs.owner import with_owner_tags
 from airflow_jobflow.jobs.starting import start_tagged
 
 REPEATABLE = True
 CHECKPOINT = 900.0
 
-ROOM_FOR_MARKS = 128
+ROOM_FOR_MARKS = 192
 """The most characters of the variables that name the map and the attempt."""
 
 ON_DEMAND = "on_demand"
+INTERRUPTED = "i"
 DESIRED = ("RUNNING", "STOPPED")
+
+CAPACITY: Final = {
+    "capacity_provider_strategy": ("capacityProviderStrategy", "launchType"),
+    "launch_type": ("launchType", "capacityProviderStrategy"),
+}
+"""The member of a request for each of the parameters that say where it runs, and the member that it replaces."""
+
+NETWORK: Final = {"subnets": "subnets", "security_groups": "securityGroups"}
+"""The members of a network configuration that a later attempt may change."""
 
 
 def job_group(cluster: str, group: str, token: str, on_interruption: str, owner: Mapping[str, str]) -> dict[str, Any]:
@@ -63,6 +73,24 @@ def item(request: dict[str, Any], container: str, index: int, environment: Mappi
     return {**request, "overrides": ecs.with_container(overrides, with_variables(own, {**environment, INDEX: index}))}
 
 
+def with_changes(request: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the RunTask request of an item with other values.
+
+    :param request: as ``item`` returned it.
+    :param values: the new values by our names of parameters.
+    """
+    changed = {**request, "overrides": ecs.overrides({"overrides": request.get("overrides"), **values}, None)}
+    for name, (member, replaced) in CAPACITY.items():
+        if name in values:
+            changed.pop(replaced, None)
+            changed[member] = values[name]
+    awsvpc = {member: values[name] for name, member in NETWORK.items() if name in values}
+    if awsvpc:
+        own = request.get("networkConfiguration", {}).get("awsvpcConfiguration", {})
+        changed["networkConfiguration"] = {"awsvpcConfiguration": {**own, **awsvpc}}
+    return changed
+
+
 def start(call: Call, job_group: Mapping[str, Any], request: dict[str, Any], which: Start) -> str:
     """Run an item's task, and return its ARN. One RunTask call, which may be repeated.
 
@@ -73,9 +101,10 @@ def start(call: Call, job_group: Mapping[str, Any], request: dict[str, Any], whi
     :raises NotStarted: the response has no task.
     :raises CallError: it was not started, or the response was lost.
     """
-    if which.attempt > 1 and job_group["on_interruption"] == ON_DEMAND:
-        request = {name: value for name, value in request.items() if name != "capacityProviderStrategy"}
-        request["launchType"] = "FARGATE"
+    values = which.values
+    if INTERRUPTED in which.history and job_group["on_interruption"] == ON_DEMAND:
+        values = {**values, "launch_type": "FARGATE"}
+    request = with_changes(request, values)
     group, token = _identity(job_group)
     identity = {"startedBy": group, "clientToken": f"{token}-{which.index}-{which.attempt}-{which.turn}"}
     marked = {**_marked(request, token, which, job_group), **identity}
@@ -128,7 +157,7 @@ def _identity(job_group: Mapping[str, Any]) -> tuple[str, str]:
 
 def _marked(request: dict[str, Any], token: str, which: Start, job_group: Mapping[str, Any]) -> dict[str, Any]:
     """Return a request whose container gets variables that name the map and the attempt, and those of the map."""
-    mark = {MAP: token, **({ATTEMPT: which.attempt} if which.attempt > 1 else {})}
+    mark = {MAP: token, **which.marks}
     overrides = request["overrides"]
     room = MAX_OVERRIDES_LENGTH - len(json.dumps(overrides)) - ROOM_FOR_MARKS
     marked = [
@@ -142,6 +171,6 @@ def _found(task: Mapping[str, Any], token: str) -> Found | None:
     for container in task.get("overrides", {}).get("containerOverrides", []):
         values = variables(container)
         if INDEX in values and values.get(MAP, token) == token:
-            attempt = int(values.get(ATTEMPT, 1))
-            return Found(int(values[INDEX]), task["taskArn"], attempt, ended=task["lastStatus"] == STOPPED)
+            ended = task["lastStatus"] == STOPPED
+            return Found(int(values[INDEX]), task["taskArn"], history_in(values), ended=ended)
     return None

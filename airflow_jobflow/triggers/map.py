@@ -22,6 +22,7 @@ from typing import Any
 
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.array import Tolerance, indexes_of
+from airflow_jobflow.jobs.changes import Changes
 from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.jobs.wording import KILL_REASON
@@ -72,7 +73,9 @@ class MapTrigger(WaitTrigger):
     :param max_concurrency: how many items may have a job at the same time. Default 1000.
     :param tolerated_failure_count: how many items may fail. Default 0.
     :param tolerated_failure_percentage: how many percent of all items may fail. Default 0.
-    :param attempts: how many attempts an item gets if AWS reclaims the capacity of its job. Default 1.
+    :param attempts: how many attempts an item gets at most. Default 1.
+    :param changes: for which causes an item is started again, and what changes then, see ``jobs.changes.Changes``.
+        Default None, as older versions have stored it: after Spot interruptions, and nothing changes.
     :param on_item_failure: ``stop`` to stop the map once more items have failed than are tolerated, ``continue`` to
         run all items anyway. Default ``stop``.
     :param began_at: when the map was started, in seconds since the epoch. Default 0: it may have had another trigger.
@@ -83,7 +86,8 @@ class MapTrigger(WaitTrigger):
     Fires one event, a dict of
 
     - ``statuses``: one character per item, see ``jobs.map_statuses``.
-    - ``lines``: the packed result lines, ``[index, snapshot]``, of failed items; for small maps, of all ended items.
+    - ``lines``: the packed result lines, see ``maps.tracker.result_line``, of items that failed or were started again;
+      for small maps, of all ended items.
     - ``running``: the packed ids of jobs that may still run.
     - ``limit``: ``deadline`` if it has passed, else None.
     - ``error``: why the map could not continue, ``{"kind", "message"}``, else None. ``kind`` is ``refused`` (the first
@@ -109,6 +113,7 @@ class MapTrigger(WaitTrigger):
         tolerated_failure_count: int = 0,
         tolerated_failure_percentage: float = 0.0,
         attempts: int = 1,
+        changes: Mapping[str, Any] | None = None,
         on_item_failure: str = "stop",
         began_at: float = 0.0,
         reports_progress: bool = False,
@@ -126,6 +131,7 @@ class MapTrigger(WaitTrigger):
         self.tolerated_failure_count = tolerated_failure_count
         self.tolerated_failure_percentage = tolerated_failure_percentage
         self.attempts = attempts
+        self.changes = changes
         self.on_item_failure = on_item_failure
         self.began_at = began_at
         self.reports_progress = reports_progress
@@ -160,6 +166,7 @@ class MapTrigger(WaitTrigger):
             watcher=lambda: self.watcher(self.service, self.scope),
             poll_interval=self.poll_interval,
             container=self.container_name,
+            changes=Changes({"i": {}}) if self.changes is None else Changes.from_dict(self.changes),
             spawn=self.spawn,
             checkpoint=Checkpoint(self.task_instance, str(self.job_group)) if self.task_instance else None,
             is_deferred=is_deferred if self.task_instance else None,
@@ -293,7 +300,7 @@ def _failed_items(lines: Sequence[str]) -> dict[str, Snapshot]:
     :param lines: result lines of items.
     """
     ended = (json.loads(line) for line in lines)
-    return {str(index): Snapshot.from_dict(last) for index, last in ended if last["state"] == JobState.FAILED}
+    return {str(index): Snapshot.from_dict(last) for index, last, *_ in ended if last["state"] == JobState.FAILED}
 
 
 def _error_kind(error: WatchError | CallError) -> str:
