@@ -93,6 +93,8 @@ def snapshot(job: Mapping[str, Any]) -> Snapshot:
         details={"main_node": nodes["mainNode"]} if nodes and "mainNode" in nodes else None,
         resources=batch_containers.resources(job) if state.ended else None,
         run_seconds=_run_seconds(job) if state.ended and not array else None,
+        fargate="FARGATE" in job.get("platformCapabilities", ()),
+        attempt_timeout=job.get("timeout", {}).get("attemptDurationSeconds"),
         result_uri=batch_containers.variable(job, RESULT_URI),
         previous_attempt_ended_at=_previous_end(job) if state.ended else None,
         containers=tuple(

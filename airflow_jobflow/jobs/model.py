@@ -131,6 +131,10 @@ class Snapshot:
     """For how long it ran, in all attempts of the service; of an array, the estimated sum of its children."""
     capacity: str | None = None
     """The type of capacity it ran on, if the service says so; see ``usage.Usage``."""
+    fargate: bool = False
+    """Whether it runs on Fargate, which has certain sizes only."""
+    attempt_timeout: float | None = None
+    """Seconds after which the service ends an attempt; None for never, or if the service does not say."""
     result_uri: str | None = None
     """The address in S3 for its result."""
     previous_attempt_ended_at: str | None = None
