@@ -326,7 +326,7 @@ class MapState:
 
     def progress(self) -> str:
         """Return the progress as one line of a task's log."""
-        counts = [f"{count:,} {CAUSES[letter].called}" for letter, count in self._started_again.most_common()]
+        counts = [f"{count:,} {CAUSES[letter].name.replace('_', ' ')}" for letter, count in self._started_again.most_common()]
         again = f", {self._started_again.total():,} started again ({', '.join(counts)})" if counts else ""
         return map_statuses.progress(self.statuses) + again
 

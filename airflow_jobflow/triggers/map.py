@@ -131,7 +131,7 @@ class MapTrigger(WaitTrigger):
         self.tolerated_failure_count = tolerated_failure_count
         self.tolerated_failure_percentage = tolerated_failure_percentage
         self.attempts = attempts
-        self.changes = changes
+        self.changes = Changes({"i": {}}).to_dict() if changes is None else changes
         self.on_item_failure = on_item_failure
         self.began_at = began_at
         self.reports_progress = reports_progress
@@ -166,7 +166,7 @@ class MapTrigger(WaitTrigger):
             watcher=lambda: self.watcher(self.service, self.scope),
             poll_interval=self.poll_interval,
             container=self.container_name,
-            changes=Changes({"i": {}}) if self.changes is None else Changes.from_dict(self.changes),
+            changes=Changes.from_dict(self.changes) if self.attempts > 1 else None,
             spawn=self.spawn,
             checkpoint=Checkpoint(self.task_instance, str(self.job_group)) if self.task_instance else None,
             is_deferred=is_deferred if self.task_instance else None,
