@@ -30,7 +30,7 @@ MEMBERS: Final = {
     "share_identifier": "shareIdentifier",
     "scheduling_priority_override": "schedulingPriorityOverride",
 }
-"""The member of a request for each parameter that a later attempt may change; ``memory`` and the like are in overrides."""
+"""The member of a request for each parameter that a later attempt may change. Sizes are in the overrides."""
 
 _END_OF_NAME: Final = re.compile(r"(?P<index>\d+)(-(?P<history>[a-z]+))?")
 """What follows the map's name in the name of a job."""
@@ -125,9 +125,7 @@ def page(
     queues, prefix = _queues(job_group), f"{job_group['stem']}-"
     queue, *after = cursor or queues[:1]
     where: Any = {"nextToken": after[0]} if after else {}
-    answer = call(
-        "list_jobs", jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [f"{prefix}*"]}], **where
-    )
+    answer = call("list_jobs", jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [f"{prefix}*"]}], **where)
     found = [
         Found(
             int(end["index"]),
@@ -136,8 +134,7 @@ def page(
             ended=batch.STATES.get(job["status"], JobState.RUNNING).ended,
         )
         for job in answer["jobSummaryList"]
-        if job["jobName"].startswith(prefix)
-        and (end := _END_OF_NAME.fullmatch(job["jobName"].removeprefix(prefix)))
+        if job["jobName"].startswith(prefix) and (end := _END_OF_NAME.fullmatch(job["jobName"].removeprefix(prefix)))
     ]
     if token := answer.get("nextToken"):
         return found, [queue, token]

@@ -28,8 +28,6 @@ CHECKPOINT = 900.0
 ROOM_FOR_MARKS = 192
 """The most characters of the variables that name the map and the attempt."""
 
-ON_DEMAND = "on_demand"
-INTERRUPTED = "i"
 DESIRED = ("RUNNING", "STOPPED")
 
 CAPACITY: Final = {
@@ -42,22 +40,15 @@ NETWORK: Final = {"subnets": "subnets", "security_groups": "securityGroups"}
 """The members of a network configuration that a later attempt may change."""
 
 
-def job_group(cluster: str, group: str, token: str, on_interruption: str, owner: Mapping[str, str]) -> dict[str, Any]:
-    """Return what identifies the tasks of a map, and on which capacity an item runs after an interruption.
+def job_group(cluster: str, group: str, token: str, owner: Mapping[str, str]) -> dict[str, Any]:
+    """Return what identifies the tasks of a map.
 
     :param cluster: name or ARN of the cluster.
     :param group: of the task instance.
     :param token: of the attempt that started the map.
-    :param on_interruption: ``on_demand`` to run an item on On-Demand capacity after a Spot interruption.
     :param owner: the owner's tags.
     """
-    return {
-        "cluster": cluster,
-        "group": group,
-        "token": token,
-        "on_interruption": on_interruption,
-        "owner": dict(owner),
-    }
+    return {"cluster": cluster, "group": group, "token": token, "owner": dict(owner)}
 
 
 def item(request: dict[str, Any], container: str, index: int, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -101,10 +92,7 @@ def start(call: Call, job_group: Mapping[str, Any], request: dict[str, Any], whi
     :raises NotStarted: the response has no task.
     :raises CallError: it was not started, or the response was lost.
     """
-    values = which.values
-    if INTERRUPTED in which.history and job_group["on_interruption"] == ON_DEMAND:
-        values = {**values, "launch_type": "FARGATE"}
-    request = with_changes(request, values)
+    request = with_changes(request, which.values)
     group, token = _identity(job_group)
     identity = {"startedBy": group, "clientToken": f"{token}-{which.index}-{which.attempt}-{which.turn}"}
     marked = {**_marked(request, token, which, job_group), **identity}
@@ -150,7 +138,7 @@ def page(
 
 
 def _identity(job_group: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the group and the token of a map. Triggers of older versions have a ``nonce`` instead."""
+    """Return the group and the token of a map. Triggers of an older version have a ``nonce`` instead."""
     nonce = job_group.get("nonce", "")
     return job_group.get("group", nonce), job_group.get("token", nonce)
 

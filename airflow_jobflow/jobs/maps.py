@@ -33,7 +33,7 @@ class Start:
     :param history: why the earlier attempts at the item failed, a letter for each, see ``jobs.changes``. Default empty:
         it is the first attempt.
     :param turn: how often AWS had no capacity for this attempt. Default 0.
-    :param values: what the attempt changes in the item's request: new values by our names of parameters. Default: nothing.
+    :param values: what the attempt changes in the item's request, by our names of parameters. Default: nothing.
     """
 
     index: int

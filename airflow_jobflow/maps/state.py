@@ -326,9 +326,10 @@ class MapState:
 
     def progress(self) -> str:
         """Return the progress as one line of a task's log."""
-        counts = [f"{count:,} {CAUSES[letter].name.replace('_', ' ')}" for letter, count in self._started_again.most_common()]
-        again = f", {self._started_again.total():,} started again ({', '.join(counts)})" if counts else ""
-        return map_statuses.progress(self.statuses) + again
+        again = self._started_again
+        counts = [f"{count:,} {CAUSES[letter].name.replace('_', ' ')}" for letter, count in again.most_common()]
+        text = map_statuses.progress(self.statuses)
+        return f"{text}, {again.total():,} started again ({', '.join(counts)})" if counts else text
 
 
 def newest_first(found: Iterable[Found]) -> list[Found]:

@@ -199,7 +199,8 @@ class JobTracker:
         if not cause:
             return None, ""
         if not self._state.has_attempt_left(job_id):
-            return None, f"It was attempt {start.attempt} of {self._state.attempts}, the most that item_attempts allows."
+            most = self._state.attempts
+            return None, f"It was attempt {start.attempt} of {most}, the most that item_attempts allows."
         change = self._changes.after(start.history + cause, last)
         return (change, "") if isinstance(change, Change) else (None, change.text)
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow import params_json
+from airflow_jobflow.jobs.changes import Changes
 
 if TYPE_CHECKING:
     from airflow_jobflow.exceptions import JobflowError
@@ -144,8 +145,8 @@ class JobSpec(Spec):
 class MapSpec(Spec):
     """One job for each item."""
 
-    attempts = 1
-    """How many attempts an item gets whose Spot capacity is taken back."""
+    changes = Changes()
+    """For which causes an item is started again, and what changes then."""
 
     table: ParameterTable
     """The parameters of the API, of which an item may set some."""

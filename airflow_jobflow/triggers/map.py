@@ -75,7 +75,7 @@ class MapTrigger(WaitTrigger):
     :param tolerated_failure_percentage: how many percent of all items may fail. Default 0.
     :param attempts: how many attempts an item gets at most. Default 1.
     :param changes: for which causes an item is started again, and what changes then, see ``jobs.changes.Changes``.
-        Default None, as older versions have stored it: after Spot interruptions, and nothing changes.
+        Default None, as older versions have stored it: the rule for Spot interruptions is in ``job_group``.
     :param on_item_failure: ``stop`` to stop the map once more items have failed than are tolerated, ``continue`` to
         run all items anyway. Default ``stop``.
     :param began_at: when the map was started, in seconds since the epoch. Default 0: it may have had another trigger.
@@ -131,7 +131,7 @@ class MapTrigger(WaitTrigger):
         self.tolerated_failure_count = tolerated_failure_count
         self.tolerated_failure_percentage = tolerated_failure_percentage
         self.attempts = attempts
-        self.changes = Changes({"i": {}}).to_dict() if changes is None else changes
+        self.changes = _changes_of_older_version(job_group) if changes is None else dict(changes)
         self.on_item_failure = on_item_failure
         self.began_at = began_at
         self.reports_progress = reports_progress
@@ -292,6 +292,11 @@ class MapTrigger(WaitTrigger):
         else:
             log.info("The task was killed: all jobs of the map were stopped")
         return unstopped
+
+
+def _changes_of_older_version(job_group: Mapping[str, Any]) -> dict[str, Any]:
+    on_demand = job_group.get("on_interruption") == "on_demand"
+    return Changes({"i": {"launch_type": "FARGATE"} if on_demand else {}}, "cpu").to_dict()
 
 
 def _failed_items(lines: Sequence[str]) -> dict[str, Snapshot]:

@@ -98,6 +98,10 @@ class Story:
             self.state.record_found(each)
         self.state.drop_found()
 
+    def running(self) -> list[str]:
+        """Return the jobs that run in AWS."""
+        return [name for name, job in self.jobs.items() if not job.end]
+
     def ended(self) -> list[str]:
         """Return the jobs whose ends are to be recorded."""
         return [name for name in self.state.running if self.jobs[name].end]
@@ -113,21 +117,20 @@ def test_an_item_has_one_job_at_a_time_and_no_more_attempts_than_allowed(
 ) -> None:
     """Crashes, takeovers and listings at any moment neither repeat an attempt nor lose one."""
     story = Story(size, attempts, most)
+    events = {
+        "start": story.start,
+        "crash": lambda: story.start(is_recorded=False),
+        "take over": story.take_over,
+        "list": story.list_again,
+    }
     for _ in range(60):
-        runs = sorted(name for name, job in story.jobs.items() if not job.end)
-        match data.draw(st.sampled_from(["start", "crash", "end", "record", "take over", "list"])):
-            case "start":
-                story.start()
-            case "crash":
-                story.start(is_recorded=False)
-            case "end" if runs:
-                story.jobs[data.draw(st.sampled_from(runs))].end = data.draw(ENDS)
-            case "record" if story.ended():
-                story.record_end(data.draw(st.sampled_from(story.ended())))
-            case "take over":
-                story.take_over()
-            case "list":
-                story.list_again()
+        runs, event = story.running(), data.draw(st.sampled_from([*events, "end", "record"]))
+        if event in events:
+            events[event]()
+        elif event == "end" and runs:
+            story.jobs[data.draw(st.sampled_from(runs))].end = data.draw(ENDS)
+        elif event == "record" and story.ended():
+            story.record_end(data.draw(st.sampled_from(story.ended())))
     while not story.state.is_over:
         story.start()
         for job in story.jobs.values():
