@@ -190,7 +190,8 @@ class JobTracker:
                 if status == NOT_DESCRIBED:
                     log.warning("Item %d %s; its state is unknown: %s may still run", index, last.reason, job_id)
                 else:
-                    log.warning("Item %d failed: %s %s. %s", index, job_id, last.progress(), why_not)
+                    how = f"{last.progress()}. {why_not}" if why_not else last.progress()
+                    log.warning("Item %d failed: %s %s", index, job_id, how)
         self._background.changed.set()
 
     def _next_change(self, job_id: str, start: Start, last: Snapshot) -> tuple[Change | None, str]:

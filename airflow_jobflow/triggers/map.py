@@ -131,7 +131,7 @@ class MapTrigger(WaitTrigger):
         self.tolerated_failure_count = tolerated_failure_count
         self.tolerated_failure_percentage = tolerated_failure_percentage
         self.attempts = attempts
-        self.changes = _changes_of_older_version(job_group) if changes is None else dict(changes)
+        self.changes = _changes_of_older_version(job_group, attempts) if changes is None else dict(changes)
         self.on_item_failure = on_item_failure
         self.began_at = began_at
         self.reports_progress = reports_progress
@@ -166,7 +166,7 @@ class MapTrigger(WaitTrigger):
             watcher=lambda: self.watcher(self.service, self.scope),
             poll_interval=self.poll_interval,
             container=self.container_name,
-            changes=Changes.from_dict(self.changes) if self.attempts > 1 else None,
+            changes=Changes.from_dict(self.changes),
             spawn=self.spawn,
             checkpoint=Checkpoint(self.task_instance, str(self.job_group)) if self.task_instance else None,
             is_deferred=is_deferred if self.task_instance else None,
@@ -294,9 +294,11 @@ class MapTrigger(WaitTrigger):
         return unstopped
 
 
-def _changes_of_older_version(job_group: Mapping[str, Any]) -> dict[str, Any]:
+def _changes_of_older_version(job_group: Mapping[str, Any], attempts: int) -> dict[str, Any]:
+    """Return the rules of a map that had other attempts only after Spot interruptions."""
     on_demand = job_group.get("on_interruption") == "on_demand"
-    return Changes({"i": {"launch_type": "FARGATE"} if on_demand else {}}, "cpu").to_dict()
+    rules = {"i": {"launch_type": "FARGATE"} if on_demand else {}} if attempts > 1 else {}
+    return Changes(rules, "cpu").to_dict()
 
 
 def _failed_items(lines: Sequence[str]) -> dict[str, Snapshot]:
