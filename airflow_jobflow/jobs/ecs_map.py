@@ -30,14 +30,25 @@ ROOM_FOR_MARKS = 192
 
 DESIRED = ("RUNNING", "STOPPED")
 
-CAPACITY: Final = {
-    "capacity_provider_strategy": ("capacityProviderStrategy", "launchType"),
-    "launch_type": ("launchType", "capacityProviderStrategy"),
+MEMBERS: Final = {
+    "capacity_provider_strategy": "capacityProviderStrategy",
+    "launch_type": "launchType",
+    "platform_version": "platformVersion",
+    "placement_constraints": "placementConstraints",
+    "placement_strategy": "placementStrategy",
 }
-"""The member of a request for each of the parameters that say where it runs, and the member that it replaces."""
+"""The member of a request for each parameter that a later attempt may change. Sizes are in the overrides."""
 
-NETWORK: Final = {"subnets": "subnets", "security_groups": "securityGroups"}
-"""The members of a network configuration that a later attempt may change."""
+REPLACES: Final = {
+    "capacity_provider_strategy": "launch_type",
+    "launch_type": "capacity_provider_strategy",
+}
+"""What is left out if a parameter is set, because AWS takes only one of the two."""
+
+NETWORK: Final = {"subnets": "subnets", "security_groups": "securityGroups", "assign_public_ip": "assignPublicIp"}
+"""The members of the network configuration, as in `MEMBERS`."""
+
+PUBLIC_IP: Final = {True: "ENABLED", False: "DISABLED"}
 
 
 def job_group(cluster: str, group: str, token: str, owner: Mapping[str, str]) -> dict[str, Any]:
@@ -70,15 +81,17 @@ def with_changes(request: Mapping[str, Any], values: Mapping[str, Any]) -> dict[
     :param request: as ``item`` returned it.
     :param values: the new values by our names of parameters.
     """
-    changed = {**request, "overrides": ecs.overrides({"overrides": request.get("overrides"), **values}, None)}
-    for name, (member, replaced) in CAPACITY.items():
-        if name in values:
-            changed.pop(replaced, None)
-            changed[member] = values[name]
-    awsvpc = {member: values[name] for name, member in NETWORK.items() if name in values}
-    if awsvpc:
+    changed = {**request, "overrides": ecs.overrides({"overrides": request["overrides"], **values}, None)}
+    changed |= {member: values[name] for name, member in MEMBERS.items() if name in values}
+    for name, replaced in REPLACES.items():
+        if name in values and replaced not in values:
+            changed.pop(MEMBERS[replaced], None)
+    network = {member: values[name] for name, member in NETWORK.items() if name in values}
+    if network:
+        if "assignPublicIp" in network:
+            network["assignPublicIp"] = PUBLIC_IP[network["assignPublicIp"]]
         own = request.get("networkConfiguration", {}).get("awsvpcConfiguration", {})
-        changed["networkConfiguration"] = {"awsvpcConfiguration": {**own, **awsvpc}}
+        changed["networkConfiguration"] = {"awsvpcConfiguration": {**own, **network}}
     return changed
 
 
