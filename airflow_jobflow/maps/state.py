@@ -324,12 +324,16 @@ class MapState:
         """
         return list(islice(self._lines.values(), count, None))
 
-    def progress(self) -> str:
-        """Return the progress as one line of a task's log."""
+    @property
+    def started_again(self) -> str:
+        """How often items were started again, by cause, as a text; empty if none was."""
         again = self._started_again
         counts = [f"{count:,} {CAUSES[letter].name.replace('_', ' ')}" for letter, count in again.most_common()]
-        text = map_statuses.progress(self.statuses)
-        return f"{text}, {again.total():,} started again ({', '.join(counts)})" if counts else text
+        return f"{again.total():,} started again ({', '.join(counts)})" if counts else ""
+
+    def progress(self) -> str:
+        """Return the progress as one line of a task's log."""
+        return ", ".join(filter(None, [map_statuses.progress(self.statuses), self.started_again]))
 
 
 def newest_first(found: Iterable[Found]) -> list[Found]:

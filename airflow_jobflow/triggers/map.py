@@ -230,8 +230,9 @@ class MapTrigger(WaitTrigger):
 
     def _progress_report(self, times: Sequence[str | None]) -> Callable[[], dict[str, Any]]:
         """Return a function that builds the progress report for the current state."""
-        name, lines = self.job_group.get("stem", ""), self._state.lines_since(0)
-        return functools.partial(notes.of_map, self.service, name, self._state.statuses, lines, list(times))
+        name, lines, again = self.job_group.get("stem", ""), self._state.lines_since(0), self._state.started_again
+        statuses = self._state.statuses
+        return functools.partial(notes.of_map, self.service, name, statuses, lines, list(times), started_again=again)
 
     def _time_left(self) -> float | None:
         """Return the seconds for which the map may run. If the deadline has passed, stop starting items."""
