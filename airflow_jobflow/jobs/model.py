@@ -239,6 +239,8 @@ class Outcome:
     :param result_uri: where the result is in S3; of more than 1,000 children or items, or more than 48 KB in all, the
         manifest. None if it is not in S3.
     :param result_error: why there is no result, or which are missing; None if all is well.
+    :param changes: what retries changed, as ``on_…`` parameters say: for each the ``attempt``, the ``cause``, what it
+        ``changed``, a ``text``, and for children of an array their ``indexes``. None for nothing.
     """
 
     service: str
@@ -259,6 +261,7 @@ class Outcome:
     result: Any = None
     result_uri: str | None = None
     result_error: str | None = None
+    changes: Sequence[Mapping[str, Any]] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.jobs import batch_request
 from airflow_jobflow.operators import definitions
-from airflow_jobflow.operators.batch_spec import PARAMETERS, attempt_name, find_group, reject_contradictions
+from airflow_jobflow.operators.batch_parameters import PARAMETERS, reject_contradictions
+from airflow_jobflow.operators.batch_spec import attempt_name, find_group
 from airflow_jobflow.operators.spec import MapSpec
 
 if TYPE_CHECKING:

@@ -52,6 +52,9 @@ class Spec(ABC):
     carries_owner = True
     """Whether the jobs carry their owner, so that the orphan reaper can find them."""
 
+    changes = Changes()
+    """What the next attempt of a job changes, by the cause of the failure."""
+
     @abstractmethod
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:
         """Return all jobs of this task instance that AWS knows, of all tries.
@@ -71,6 +74,9 @@ class JobSpec(Spec):
 
     is_array = False
     """Whether it is an array, also one of a single child."""
+
+    changes_children = False
+    """Whether a retry runs only some children of an array, and changes each by its own failure."""
 
     is_one_job = True
     """Whether its outcome is that of one job, so that the task may end in the triggerer."""
