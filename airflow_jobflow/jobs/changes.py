@@ -212,10 +212,10 @@ class Changes:
             factor = factor_of(value)
             if name == MAX:
                 continue
+            had = QUANTITIES[name].had(last) if name in QUANTITIES else None
             if factor is None:
-                values[name] = value
+                values[name] = value if had is None else max(value, had)  # an item of a map may have more
                 continue
-            had = QUANTITIES[name].had(last)
             values[name] = had if had is None or not grows else max(had, min(had * factor, rule.get(MAX, math.inf)))
         return values
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.jobs import batch_request
 from airflow_jobflow.operators import definitions
-from airflow_jobflow.operators.batch_parameters import PARAMETERS, reject_contradictions
+from airflow_jobflow.operators.batch_parameters import PARAMETERS, changes_of, reject_contradictions
 from airflow_jobflow.operators.batch_spec import attempt_name, find_group
 from airflow_jobflow.operators.spec import MapSpec
 
@@ -34,6 +34,7 @@ class BatchMapSpec(MapSpec):
         self.values = values
         self.name: str = values["job_name"]
         self.container: str | None = values.get("container_name")
+        self.changes = changes_of(values)
         self._queue: str = values["job_queue"]
         self._other_queues = [rule["job_queue"] for rule in self.changes.rules.values() if "job_queue" in rule]
         """The queues to which later attempts at an item may be submitted."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.jobs.changes import Changes
-from airflow_jobflow.operators.ecs_parameters import EcsParameters
+from airflow_jobflow.operators.ecs_parameters import EcsParameters, changes_of
 from airflow_jobflow.operators.spec import MapSpec
 
 if TYPE_CHECKING:
@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from airflow_jobflow.waiting.remote import RemoteJobs
 
 
-INTERRUPTED: Final[Mapping[str, Mapping[str, Any]]] = {
+INTERRUPTED: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
+    "fail": {},
     "retry": {"i": {}},
     "on_demand": {"i": {"launch_type": "FARGATE"}},
 }
@@ -39,7 +40,8 @@ class EcsMapSpec(MapSpec):
         self.table = table
         self.values = values
         self._cluster: str = values["cluster"]
-        self.changes = Changes(INTERRUPTED.get(values["on_spot_interruption"], {}), "cpu")
+        rules = changes_of(values, table).rules
+        self.changes = Changes({**rules, **INTERRUPTED[values["on_spot_interruption"]]}, "cpu")
         self.name = self._parameters.definition.label.rpartition("/")[2]
         self.scope: str | None = self._cluster
         self.container: str | None = values.get("container_name")

@@ -151,9 +151,6 @@ class JobSpec(Spec):
 class MapSpec(Spec):
     """One job for each item."""
 
-    changes = Changes()
-    """For which causes an item is started again, and what changes then."""
-
     table: ParameterTable
     """The parameters of the API, of which an item may set some."""
 

@@ -86,11 +86,12 @@ class FailingAws(Aws):
         state = JobState.SUCCEEDED if failure is None else JobState.FAILED
         resources = {"vcpu": had["vcpus"], "gib": had["memory"] / 1024}
         more: dict[str, Any] = {"resources": resources, "fargate": True, "attempt_timeout": had["attempt_timeout"]}
+        more["run_seconds"] = 10.0
         return Snapshot(job_id, state, state.value, **more, **(failure or {}))
 
 
 def run_map(size: int, fails: Fails, attempts: int = 4, **more: int) -> tuple[FailingAws, MapState]:
-    """Run a map to its end."""
+    """Run a map to its end; its usage includes every attempt."""
     seen: list[tuple[FailingAws, MapState]] = []
 
     async def scenario() -> None:
@@ -108,6 +109,8 @@ def run_map(size: int, fails: Fails, attempts: int = 4, **more: int) -> tuple[Fa
         )
         await runner.run()
         await runner.shut_down(None)
+        assert runner.usage
+        assert runner.usage.gib_seconds == sum(had["memory"] / 1024 * 10.0 for had in aws.had.values())
         seen.append((aws, state))
 
     run(scenario())
