@@ -302,7 +302,7 @@ class MapRunner:
         if to_stop:
             log.warning("Stopping the %d jobs of the map that may still run", len(to_stop))
         for job_id in running:
-            index, last = state.index_of(job_id), failed_snapshot(job_id, "STOPPED", stop_reason)
+            index, last = state.last_start(job_id).index, failed_snapshot(job_id, "STOPPED", stop_reason)
             state.record_stopped(job_id, result_line(index, last, state.changes_of(index)))
         return await self._stop(stop, stop_reason, to_stop, stop_timeout)
 

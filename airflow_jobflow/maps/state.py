@@ -280,14 +280,6 @@ class MapState:
         """
         return 0 <= found.index < self.size and self._status(found.index) == NOT_DESCRIBED
 
-    def index_of(self, job_id: str) -> int:
-        """Return the index of the item of a running job.
-
-        :param job_id: the job's id.
-        :raises KeyError: no such job is running.
-        """
-        return self._running[job_id]
-
     def last_start(self, job_id: str) -> Start:
         """Return the start of a running job.
 
@@ -309,7 +301,7 @@ class MapState:
         known = self._changes.get(index, {})
         unknown: dict[str, Any] = {"changed": {}, "text": "it was started by another triggerer"}
         return [
-            known.get(attempt) or {"attempt": attempt, "cause": CAUSES[letter].name, **unknown}
+            known.get(attempt) or {"attempt": attempt, "cause": name_of(letter), **unknown}
             for attempt, letter in enumerate(self._start_of(index).history, 2)
         ]
 
@@ -328,12 +320,20 @@ class MapState:
     def started_again(self) -> str:
         """How often items were started again, by cause, as a text; empty if none was."""
         again = self._started_again
-        counts = [f"{count:,} {CAUSES[letter].name.replace('_', ' ')}" for letter, count in again.most_common()]
+        counts = [f"{count:,} {name_of(letter).replace('_', ' ')}" for letter, count in again.most_common()]
         return f"{again.total():,} started again ({', '.join(counts)})" if counts else ""
 
     def progress(self) -> str:
         """Return the progress as one line of a task's log."""
         return ", ".join(filter(None, [map_statuses.progress(self.statuses), self.started_again]))
+
+
+def name_of(letter: str) -> str:
+    """Return the name of the cause with a letter; only a newer version has a letter that is not known.
+
+    :param letter: of a history.
+    """
+    return CAUSES[letter].name if letter in CAUSES else "unknown"
 
 
 def newest_first(found: Iterable[Found]) -> list[Found]:

@@ -271,7 +271,7 @@ class MapTrigger(WaitTrigger):
         if self.reports_progress and self.task_instance is not None:
             for job_id in set(self._state.running) - set(unstopped.job_ids):
                 last = failed_snapshot(job_id, "STOPPED", KILL_REASON)
-                self._state.record_stopped(job_id, result_line(self._state.index_of(job_id), last))
+                self._state.record_stopped(job_id, result_line(self._state.last_start(job_id).index, last))
             error = f"Stop these jobs in the console, if they are still running: {unstopped}" if unstopped else ""
             times = self._runner.times if self._runner else [None, None, None]
             end = {"stop_requested_at": notes.now(), "error": error}

@@ -75,7 +75,7 @@ class Story:
         assert name not in self.recorded, "an end was recorded twice, so its usage counts twice"
         self.recorded.add(name)
         state, end = self.state, self.jobs[name].end
-        index, history = state.index_of(name), self.jobs[name].start.history
+        index, history = state.last_start(name).index, self.jobs[name].start.history
         assert [each["attempt"] for each in state.changes_of(index)] == list(range(2, len(history) + 2))
         if len(end) == 1 and end != SUCCEEDED and state.has_attempt_left(name):
             state.start_again(name, Change(end, {"memory": 2}, {"memory": 2}, "more memory"))

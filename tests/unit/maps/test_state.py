@@ -77,7 +77,7 @@ def test_every_sequence_of_events_ends_with_all_items_ended_or_too_many_failed(
                 state.requeue(start, no_capacity=event == "no_capacity")
         elif event in ("succeeded", "failed", "starts again") and running:
             job_id = data.draw(st.sampled_from(sorted(running)))
-            assert state.index_of(job_id) == running.pop(job_id)
+            assert state.last_start(job_id).index == running.pop(job_id)
             if event == "starts again" and state.has_attempt_left(job_id):
                 state.start_again(job_id, INTERRUPTED)
             else:
