@@ -77,48 +77,49 @@ def _validated(
     parameter: str, rule: Mapping[str, Any], values: Mapping[str, Any], table: ParameterTable, names: Sequence[str]
 ) -> dict[str, Any]:
     """Return a rule with its values converted to their types."""
-    factors = [name for name, value in rule.items() if factor_of(value) is not None]
     validated: dict[str, Any] = {}
     for name, value in rule.items():
-        label = f"{parameter}[{name!r}]"
-        if name == MAX:
-            if len(factors) != 1:
-                how = "bounds a factor, such as {'memory': 'x2'}, and there is" + (
-                    " none" if not factors else " not one"
-                )
-                raise invalid_parameter(label, value, how)
-            validated[MAX] = table[factors[0]].check(label, value) if factors[0] in names else value
-            _reject_less(label, validated[MAX], factors[0], values)
-            continue
-        if name not in names:
-            rule_text = f"{name!r} cannot be changed; it may set {', '.join(names)}, and {MAX} for a factor"
-            raise invalid_parameter(parameter, dict(rule), rule_text)
-        validated[name] = _value(label, name, value, table)
-        if name in QUANTITIES and name not in factors:
-            _reject_less(label, validated[name], name, values)
+        if name not in (*names, MAX):
+            why = f"{name!r} cannot be changed; it may set {', '.join(names)}, and {MAX} for a factor"
+            raise invalid_parameter(parameter, dict(rule), why)
+        if name != MAX:
+            validated[name] = _value(f"{parameter}[{name!r}]", name, value, values, table)
+    if MAX in rule:
+        label, factors = f"{parameter}[{MAX!r}]", [name for name in validated if factor_of(rule[name]) is not None]
+        if len(factors) != 1:
+            how_many = "more than one" if factors else "none"
+            raise invalid_parameter(
+                label, rule[MAX], f"bounds one factor, such as {{'memory': 'x2'}}, and there is {how_many}"
+            )
+        validated[MAX] = _amount(label, factors[0], rule[MAX], values, table)
     return validated
 
 
-def _value(label: str, name: str, value: Any, table: ParameterTable) -> Any:
+def _value(label: str, name: str, value: Any, values: Mapping[str, Any], table: ParameterTable) -> Any:
+    """Return the value of one parameter in a rule, converted to its type."""
     factor = factor_of(value)
-    if factor is not None and name not in QUANTITIES:
-        can = ", ".join(each for each in table if each in QUANTITIES)
-        raise invalid_parameter(label, value, f"a factor applies only to {can}")
-    if factor is not None and factor <= 1:
-        raise invalid_parameter(label, value, "a factor must be above 1")
-    if factor is not None:
-        return value
-    try:
+    if name not in QUANTITIES:
+        if factor is not None:
+            can = ", ".join(each for each in table if each in QUANTITIES)
+            raise invalid_parameter(label, value, f"a factor applies only to {can}")
         return table[name].check(label, value)
+    if factor is None:
+        return _amount(label, name, value, values, table)
+    if factor <= 1:
+        raise invalid_parameter(label, value, "a factor must be above 1")
+    return value
+
+
+def _amount(label: str, name: str, value: Any, values: Mapping[str, Any], table: ParameterTable) -> Any:
+    """Return an amount, which must not be less than what the first attempt gets."""
+    try:
+        amount = table[name].check(label, value)
     except InvalidParameter as error:
-        hint = ", or a factor such as 'x2'" if name in QUANTITIES else ""
+        hint = "" if label.endswith(f"[{MAX!r}]") else ", or a factor such as 'x2'"
         raise InvalidParameter(f"{error}{hint}") from error
-
-
-def _reject_less(label: str, value: float, name: str, values: Mapping[str, Any]) -> None:
-    """Reject an amount that is less than what the first attempt gets."""
-    if name in values and value < values[name]:
+    if name in values and amount < values[name]:
         raise invalid_parameter(label, value, f"is less than {name}={values[name]}, which the first attempt gets")
+    return amount
 
 
 def _reject_conflicts(rules: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any]) -> None:

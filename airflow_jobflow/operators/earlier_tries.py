@@ -83,7 +83,7 @@ class EarlierTries:
             recorded.job_ids = recorded.job_ids or list(decision.failed)
         if not record.is_repeated:
             record.attempt.number = 0
-            failed = decision.failed or record.attempt.job_ids
+            failed = record.attempt.job_ids or decision.failed
             changes.follow(self.execution, [seen[job_id] for job_id in failed if job_id in seen])
         record.attempt.waits_since, record.attempt.starts = None, 0
         return {}

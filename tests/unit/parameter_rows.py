@@ -15,6 +15,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_jobflow.exceptions import JobflowError
 from airflow_jobflow.jobs.attempt import Attempt
+from airflow_jobflow.jobs.changes import CAUSES
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.operators import batch_parameters, ecs_parameters
@@ -169,6 +170,14 @@ def registered(name: str, value: Any, path: str, expected: Any = None, **beside:
 IMAGE = {"image": "i", "execution_role": "r"}
 
 
+def changes(name: str, **rule: Any) -> tuple[str, HasEffect]:
+    """Return a row for what an attempt changes after a failure."""
+    letter = next(letter for letter, cause in CAUSES.items() if cause.parameter == name)
+    return name, HasEffect(rule, lambda seen: seen.task._execution.spec.changes.rules.get(letter), rule)
+
+
+
+
 def sent(name: str, value: Any, path: str, expected: Any = None, **more: Any) -> tuple[str, HasEffect]:
     """Return a row for a value that is sent as a member of the request."""
     return name, HasEffect(value, member(path), value if expected is None else expected, **more)
@@ -314,6 +323,9 @@ BATCH: dict[str, Any] = dict(
             "consumableResourcePropertiesOverride",
         ),
         ("container_name", HasEffect("side", argument("container_name"), "side")),
+        changes("on_out_of_memory", memory="x2", max=8192),
+        changes("on_capacity", job_queue="other"),
+        changes("on_timeout", attempt_timeout="x2"),
     ]
 )
 BATCH_SINGLE: dict[str, Any] = dict(
@@ -371,6 +383,8 @@ ECS: dict[str, Any] = dict(
         sent("group", "g", "group"),
         sent("reference_id", "r", "referenceId"),
         sent("volume_configurations", [{"name": "v"}], "volumeConfigurations"),
+        changes("on_out_of_memory", memory="x2", max=8192),
+        changes("on_capacity", subnets=["other"]),
     ]
 )
 
