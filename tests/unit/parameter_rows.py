@@ -176,8 +176,6 @@ def changes(name: str, **rule: Any) -> tuple[str, HasEffect]:
     return name, HasEffect(rule, lambda seen: seen.task._execution.spec.changes.rules.get(letter), rule)
 
 
-
-
 def sent(name: str, value: Any, path: str, expected: Any = None, **more: Any) -> tuple[str, HasEffect]:
     """Return a row for a value that is sent as a member of the request."""
     return name, HasEffect(value, member(path), value if expected is None else expected, **more)

@@ -6,13 +6,16 @@ from typing import Any
 
 import pytest
 
-from airflow_jobflow.jobs import batch, batch_map, ecs_map, ecs_snapshot
+from airflow_jobflow.jobs import batch, batch_map, batch_request, ecs_map, ecs_snapshot
 from airflow_jobflow.jobs.attempt import Try
 from airflow_jobflow.jobs.batch_search import NAME_LENGTH, attempt_name
-from airflow_jobflow.jobs.changes import CAUSES
+from airflow_jobflow.jobs.changes import CAUSES, AtMaximum, Changes
 from airflow_jobflow.jobs.environment import variables
 from airflow_jobflow.jobs.maps import MAX_ATTEMPTS, Found, Start, history_in
+from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.jobs.owner import group_in_name
+from airflow_jobflow.operators import batch_parameters, ecs_parameters
+from airflow_jobflow.triggers.map import MapTrigger
 
 NAME = attempt_name("n", "0123456789", Try(1, 2, 0), "abcdefabcd")
 
@@ -163,3 +166,88 @@ def test_the_result_of_an_earlier_attempt_is_not_taken_for_that_of_a_later_one(s
 
     assert ended_at([]) is None
     assert ended_at(marks) == "1970-01-01T00:00:09+00:00"
+
+
+BATCH_VALUES: dict[str, Any] = {
+    "job_queue": "other",
+    "memory": 4096,
+    "vcpus": 2,
+    "gpus": 2,
+    "attempt_timeout": 120,
+    "retry_strategy": {"attempts": 2},
+    "share_identifier": "s",
+    "scheduling_priority_override": 7,
+}
+
+ECS_VALUES: dict[str, Any] = {
+    "cpu": 1024,
+    "memory": 4096,
+    "ephemeral_storage": 50,
+    "capacity_provider_strategy": [{"capacityProvider": "FARGATE", "weight": 1}],
+    "launch_type": "FARGATE",
+    "subnets": ["other"],
+    "security_groups": ["sg"],
+    "assign_public_ip": False,
+    "platform_version": "1.4.0",
+    "placement_constraints": [{"type": "distinctInstance"}],
+    "placement_strategy": [{"type": "random"}],
+}
+
+
+def test_an_attempt_on_batch_is_what_an_item_with_these_values_would_be() -> None:
+    """Every parameter that a rule may set is applied, and like the operator's."""
+    assert BATCH_VALUES.keys() == set(batch_parameters.CHANGEABLE)
+    values = {"job_queue": "q", "job_definition": "d", "memory": 2048, "command": ["a"], "environment": {"A": "1"}}
+    members = batch_parameters.PARAMETERS.members
+    for name, value in BATCH_VALUES.items():
+        changed = batch_map.with_changes(batch_request.request(values, members), {name: value})
+        expected = batch_request.request({**values, name: value}, members)
+        for each in (changed, expected):
+            each["containerOverrides"]["resourceRequirements"].sort(key=lambda amount: amount["type"])
+        assert changed == expected, name
+
+
+SPOT = [{"capacityProvider": "FARGATE_SPOT", "weight": 1}]
+
+
+@pytest.mark.parametrize("more", [{"launch_type": "FARGATE"}, {"capacity_provider_strategy": SPOT}])
+def test_an_attempt_on_ecs_is_what_an_item_with_these_values_would_be(more: dict[str, Any]) -> None:
+    """The same."""
+    assert ECS_VALUES.keys() == set(ecs_parameters.CHANGEABLE)
+    values = {
+        "cluster": "c",
+        "task_definition": "d",
+        "subnets": ["s"],
+        "memory": 2048,
+        "assign_public_ip": True,
+        **more,
+    }
+    parameters = ecs_parameters.EcsParameters(values)
+    request = parameters.request(values, "main")
+    for name, value in ECS_VALUES.items():
+        expected = parameters.request(ecs_parameters.changed(values, {name: value}), "main")
+        assert ecs_map.with_changes(request, {name: value}) == expected, name
+
+
+def test_a_fixed_size_never_lowers_that_of_an_item() -> None:
+    """The rule is the operator's, and an item may have more."""
+    last = Snapshot("j", JobState.FAILED, "FAILED", exit_code=137, resources={"gib": 8.0})
+    assert isinstance(Changes({"m": {"memory": 4096}}).after("m", last), AtMaximum)
+
+
+@pytest.mark.parametrize(
+    ("job_group", "attempts", "rules"),
+    [
+        ({"on_interruption": "on_demand"}, 4, {"i": {"launch_type": "FARGATE"}}),
+        ({"on_interruption": "retry"}, 4, {"i": {}}),
+        ({"on_interruption": "fail"}, 1, {}),
+        ({"queue": "q", "stem": "n"}, 1, {}),
+    ],
+)
+def test_a_map_of_an_older_version_starts_items_again_as_before(
+    job_group: dict[str, Any], attempts: int, rules: dict[str, Any]
+) -> None:
+    """It was stored without rules."""
+    trigger = MapTrigger(service="ecs", job_group=job_group, size=1, indexes="0", requests="", attempts=attempts)
+    assert trigger.changes["rules"] == rules
+    assert MapTrigger(**trigger.serialize()[1]).changes == trigger.changes
