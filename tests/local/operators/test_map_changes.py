@@ -100,6 +100,19 @@ def test_another_triggerer_continues_with_jobs_in_another_queue_and_a_kill_stops
         own_kit.eventually(lambda each=each: set(jobs_of(own_kit, each).values()) == {"FAILED"}, "the end of all jobs")
 
 
+def test_a_lost_response_starts_no_attempt_twice(own_kit: Any, here: Callable[[Any], None], context: Any) -> None:
+    """The job of a later attempt is found by its name, in the queue of that attempt."""
+    here(own_kit.aws)
+    queue = f"on-demand-{uuid.uuid4().hex}"
+    create_queue(own_kit.batch, queue)
+    script = f'test -n "$JOBFLOW_MAP_HISTORY" || {KILLED}'
+    operator = batch_map(own_kit, script, 3, on_out_of_memory={"job_queue": queue, "memory": "x2"})
+    own_kit.aws.set_faults(Faults(actions=("SubmitJob",), lose_answers=6))
+    assert operator.execute(context)["statuses"] == "SSS"
+    assert jobs_of(own_kit, own_kit.queue).keys() == {"0", "1", "2"}
+    assert jobs_of(own_kit, queue).keys() == {"0-m", "1-m", "2-m"}
+
+
 def test_a_later_try_without_a_record_stops_jobs_in_every_queue(kit: Any, queue: str, context: Any, gate: Any) -> None:
     """Airflow 3.2 has no store, so the jobs of the earlier try are found by their names."""
     operator = batch_map(kit, f"while [ ! -e {gate} ]; do sleep 0.02; done", 1, on_capacity={"job_queue": queue})
