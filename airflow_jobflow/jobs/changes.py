@@ -198,7 +198,7 @@ class Changes:
         changed = {name: value for name, value in values.items() if self._differs(name, value, newest, before, last)}
         if not changed and not CAUSES[newest].may_pass:
             return AtMaximum(newest, self._at_maximum(newest, last))
-        what = ", ".join(_described(name, value, last) for name, value in changed.items())
+        what = ", ".join(described(name, value, last) for name, value in changed.items())
         return Change(newest, values, changed, f"{what or 'nothing changes'}, because {why}")
 
     def _of_rule(self, letter: str, last: Snapshot, *, grows: bool) -> dict[str, Any]:
@@ -297,12 +297,17 @@ def _plain(name: str, value: Any) -> Any:
     return int(rounded) if rounded.is_integer() else rounded
 
 
-def _described(name: str, value: Any, last: Snapshot) -> str:
-    """Return what one parameter changes to, such as ``memory from 2,048 to 4,096 MiB``."""
+def described(name: str, value: Any, last: Snapshot | None = None) -> str:
+    """Return what one parameter changes to, such as ``memory from 2,048 to 4,096 MiB``.
+
+    :param name: of the parameter.
+    :param value: its new value.
+    :param last: the last snapshot of the failed attempt. Default None: there is none.
+    """
     if name not in QUANTITIES:
         return f"{name} to {value if isinstance(value, str) else json.dumps(value)}"
     quantity = QUANTITIES[name]
-    had = quantity.had(last)
+    had = quantity.had(last) if last else None
     start = "" if had is None else f"from {had:,g} "
     return f"{name} {start}to {value:,g} {quantity.unit}"
 

@@ -10,13 +10,15 @@ from typing import Any
 import pytest
 
 from airflow_jobflow import exceptions
-from airflow_jobflow.local import Faults
+from airflow_jobflow.local import CannedResponse, Faults
 from airflow_jobflow.local.samples import create_queue
+from airflow_jobflow.operators import capacity
 from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.operators.ecs import FargateTaskOperator
 from tests.local.tries import RESPONSE, cleared, deferred, killed, retried
 
 DOUBLE = {"memory": "x2", "max": 61440}
+ON_DEMAND = {"capacity_provider_strategy": {"FARGATE": 1}}
 HOST_LOST = {"status_reason": "Host EC2 (instance i-0123456789abcdef0) terminated."}
 
 
@@ -214,6 +216,23 @@ def test_an_array_that_is_not_redriven_is_changed_as_a_whole(task: Task) -> None
     assert outcome["changes"][0]["text"].startswith("memory from 128 to 256 MiB, because the command was killed")
 
 
+def test_a_job_that_is_stuck_in_its_queue_gets_another_one(task: Task, disabled_queue: str) -> None:
+    """A Spot queue without capacity leaves jobs RUNNABLE, and none of them fails."""
+    parameters: dict[str, Any] = {"job_queue": disabled_queue, "on_capacity": {"job_queue": task.kit.queue}}
+    operator = task.operator(deferrable=True, queued_timeout=600, **parameters)
+    deferral: Any = deferred(operator, task.context)
+    event = {"job_ids": deferral.trigger.job_ids, "jobs": {}, "errors": {}, "limit": "queue_deadline"}
+    with pytest.raises(
+        exceptions.QueueTimeout, match=f"The next attempt: job_queue to {task.kit.queue}, because"
+    ) as late:
+        operator.execute_complete(task.context, event)
+    assert late.value.change
+    outcome = task.operator(**parameters).execute(retried(task.context))
+    assert outcome["state"] == "SUCCEEDED"
+    assert len(task.jobs()) == 1
+    assert [each["changed"] for each in outcome["changes"]] == [{"job_queue": task.kit.queue}]
+
+
 @pytest.fixture
 def fargate(
     own_ecs_kit: Any, here: Callable[[Any], None], context: Any, tmp_path: Path
@@ -244,8 +263,30 @@ def test_a_fargate_task_gets_a_size_that_fargate_has(own_ecs_kit: Any, fargate: 
 def test_an_interrupted_task_gets_other_capacity_in_the_same_try(own_ecs_kit: Any, fargate: Any, context: Any) -> None:
     """As on_spot_interruption says, on the capacity that on_capacity names."""
     own_ecs_kit.aws.set_faults(Faults(interrupt_spot=1))
-    rule = {"capacity_provider_strategy": {"FARGATE": 1}}
-    outcome = fargate("sleep 0.3", capacity_provider_strategy={"FARGATE_SPOT": 1}, on_capacity=rule).execute(context)
+    strategy = {"capacity_provider_strategy": {"FARGATE_SPOT": 1}}
+    outcome = fargate("sleep 0.3", **strategy, on_capacity=ON_DEMAND).execute(context)
     assert own_ecs_kit.look(outcome["job_id"])["capacityProviderName"] == "FARGATE"
     assert len(own_ecs_kit.aws.started("ecs")) == 2
     assert [each["cause"] for each in outcome["changes"]] == ["capacity"]
+
+
+def test_a_task_for_which_there_is_no_capacity_is_started_elsewhere_at_once(
+    own_ecs_kit: Any, fargate: Any, context: Any
+) -> None:
+    """Without a rule, the start is repeated until there is capacity, or until queued_timeout."""
+    own_ecs_kit.aws.set_faults(Faults(run_task_failures=1))
+    strategy = {"capacity_provider_strategy": {"FARGATE_SPOT": 1}}
+    outcome = fargate("true", **strategy, on_capacity=ON_DEMAND).execute(context)
+    [task] = own_ecs_kit.aws.started("ecs")
+    assert own_ecs_kit.look(task["taskArn"])["capacityProviderName"] == "FARGATE"
+    assert outcome["changes"][0]["text"].endswith(", because AWS had no capacity for it")
+
+
+def test_a_throttled_start_changes_nothing(
+    own_ecs_kit: Any, fargate: Any, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS may have capacity."""
+    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
+    throttled = CannedResponse(code="ThrottlingException", message="Rate exceeded", actions=("RunTask",), calls=2)
+    own_ecs_kit.aws.set_faults(Faults(respond_with=(throttled,)))
+    assert fargate("true", on_capacity=ON_DEMAND).execute(context)["changes"] is None
