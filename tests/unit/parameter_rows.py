@@ -176,8 +176,6 @@ def changes(name: str, **rule: Any) -> tuple[str, HasEffect]:
     return name, HasEffect(rule, lambda seen: seen.task._execution.spec.changes.rules.get(letter), rule)
 
 
-
-
 def sent(name: str, value: Any, path: str, expected: Any = None, **more: Any) -> tuple[str, HasEffect]:
     """Return a row for a value that is sent as a member of the request."""
     return name, HasEffect(value, member(path), value if expected is None else expected, **more)
@@ -404,6 +402,8 @@ GLUE_RUN: dict[str, Any] = dict(
         sent("attempt_timeout", "120", "Timeout", 2),
         sent("execution_class", "FLEX", "ExecutionClass"),
         sent("security_configuration", "s", "SecurityConfiguration"),
+        changes("on_out_of_memory", worker_type="G.2X"),
+        changes("on_timeout", attempt_timeout="x2"),
     ]
 )
 

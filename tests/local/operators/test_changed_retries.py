@@ -10,11 +10,13 @@ from typing import Any
 import pytest
 
 from airflow_jobflow import exceptions
-from airflow_jobflow.local import CannedResponse, Faults
+from airflow_jobflow.local import CannedResponse, Faults, LocalAws
 from airflow_jobflow.local.samples import create_queue
 from airflow_jobflow.operators import capacity
 from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.operators.ecs import FargateTaskOperator
+from airflow_jobflow.operators.glue import GlueJobRunOperator
+from tests.local.glue_kit import SLEEP, GlueKit
 from tests.local.tries import RESPONSE, cleared, deferred, killed, retried
 
 DOUBLE = {"memory": "x2", "max": 61440}
@@ -172,8 +174,8 @@ def test_a_longer_attempt(task: Task) -> None:
     parameters: dict[str, Any] = {"attempt_timeout": 60, "on_timeout": {"attempt_timeout": "x1.5", "max": 100}}
     task.fails(command=["sleep", "50"], **parameters)
     outcome = task.operator(**parameters).execute(task.context)
-    assert outcome["changes"][0]["changed"] == {"attempt_timeout": 90}
-    assert [job["timeout"]["attemptDurationSeconds"] for job in task.jobs()] == [60, 90]
+    assert outcome["changes"][0]["changed"] == {"attempt_timeout": 100}
+    assert [job["timeout"]["attemptDurationSeconds"] for job in task.jobs()] == [60, 100]
 
 
 def test_redriven_children_are_changed_by_their_own_failures(task: Task) -> None:
@@ -290,3 +292,20 @@ def test_a_throttled_start_changes_nothing(
     throttled = CannedResponse(code="ThrottlingException", message="Rate exceeded", actions=("RunTask",), calls=2)
     own_ecs_kit.aws.set_faults(Faults(respond_with=(throttled,)))
     assert fargate("true", on_capacity=ON_DEMAND).execute(context)["changes"] is None
+
+
+def test_a_glue_run_gets_more_time_in_whole_minutes(
+    aws: LocalAws, here: Callable[[Any], None], eventually: Any, context: Any
+) -> None:
+    """Glue counts in minutes, and a run that gets less than the rule says may time out again."""
+    here(aws)
+    kit = GlueKit(aws, eventually)
+    parameters: dict[str, Any] = {"aws_conn_id": None, "deferrable": False, "on_timeout": {"attempt_timeout": "x1.5"}}
+    slow = GlueJobRunOperator(task_id="t", job_name=kit.job(SLEEP), attempt_timeout=60, **parameters)
+    with pytest.raises(exceptions.JobFailed, match="attempt_timeout from 60 to 120 s"):
+        slow.execute(context)
+    again = GlueJobRunOperator(task_id="t", job_name=slow.job_name, attempt_timeout=60, **parameters)
+    with pytest.raises(exceptions.JobFailed, match="attempt_timeout from 120 to 180 s"):
+        again.execute(retried(context))
+    assert sorted(kit.look(slow.job_name, run)["Timeout"] for run in kit.runs(slow.job_name)) == [1, 2]
+    kit.close()
