@@ -137,15 +137,15 @@ class JobRetryPolicy(RetryPolicy):
         if isinstance(exception, JobTimeout) and not self.retry_timeouts:
             return RetryDecision.fail("The deadline has passed, and retry_timeouts is False")
         diagnosis = exception.diagnosis if isinstance(exception, JobflowError) else None
+        names = [diagnosis.cause, diagnosis.blame.name.lower()] if diagnosis else []
+        if isinstance(exception, JobflowError) and (change := exception.change):
+            delay = self._delay(try_number, *names[:1], change["cause"], *names[1:])
+            return RetryDecision.retry(delay, f"The next attempt: {change['text']}")
         if not isinstance(exception, JobFailed) or not diagnosis:
             return RetryDecision.default()
-        changed = [exception.change["cause"]] if exception.change else []
-        names = [diagnosis.cause, *changed, diagnosis.blame.name.lower()]
         policy = BY_BLAME[diagnosis.blame]
-        is_named = policy is _Policy.DEFAULT and any(name in self.delays for name in names)
-        if policy is _Policy.RETRY or exception.change or is_named:
-            reason = f"The next attempt: {exception.change['text']}" if exception.change else diagnosis.summary
-            return RetryDecision.retry(self._delay(try_number, *names), reason)
+        if policy is _Policy.RETRY or (policy is _Policy.DEFAULT and any(name in self.delays for name in names)):
+            return RetryDecision.retry(self._delay(try_number, *names), diagnosis.summary)
         return RetryDecision.fail(str(diagnosis)) if policy is _Policy.FAIL else RetryDecision.default()
 
     def _delay(self, try_number: int, *names: str) -> timedelta:

@@ -72,12 +72,12 @@ class Quantity:
 
     :param unit: for messages.
     :param had: how much of it an attempt had; None if its snapshot does not say.
-    :param digits: to how many decimals it is rounded up. Default 0.
+    :param step: a multiple of this is what a factor makes of it, unless Fargate's sizes decide. Default 1.
     """
 
     unit: str
     had: Callable[[Snapshot], float | None]
-    digits: int = 0
+    step: int = 1
 
 
 def _resource(unit: str, factor: int = 1) -> Callable[[Snapshot], float | None]:
@@ -90,9 +90,9 @@ def _resource(unit: str, factor: int = 1) -> Callable[[Snapshot], float | None]:
 
 QUANTITIES: Final[Mapping[str, Quantity]] = {
     "memory": Quantity("MiB", _resource("gib", 1024)),
-    "vcpus": Quantity("vCPUs", _resource("vcpu"), digits=2),
+    "vcpus": Quantity("vCPUs", _resource("vcpu")),
     "cpu": Quantity("CPU units", _resource("vcpu", CPU_UNITS)),
-    "attempt_timeout": Quantity("s", lambda last: last.attempt_timeout),
+    "attempt_timeout": Quantity("s", lambda last: last.attempt_timeout, step=60),  # Glue counts in minutes
 }
 """The parameters that a factor can change."""
 
@@ -194,11 +194,11 @@ class Changes:
             values |= of_rule
         if last.fargate:
             values |= self._fargate_size(values, last, self.rules[newest])
-        values = {name: _plain(name, value) for name, value in values.items()}
+        values = {name: int(value) if _is_whole(value) else value for name, value in values.items()}
         changed = {name: value for name, value in values.items() if self._differs(name, value, newest, before, last)}
         if not changed and not CAUSES[newest].may_pass:
             return AtMaximum(newest, self._at_maximum(newest, last))
-        what = ", ".join(_described(name, value, last) for name, value in changed.items())
+        what = ", ".join(described(name, value, last) for name, value in changed.items())
         return Change(newest, values, changed, f"{what or 'nothing changes'}, because {why}")
 
     def _of_rule(self, letter: str, last: Snapshot, *, grows: bool) -> dict[str, Any]:
@@ -215,9 +215,17 @@ class Changes:
             had = QUANTITIES[name].had(last) if name in QUANTITIES else None
             if factor is None:
                 values[name] = value if had is None else max(value, had)  # an item of a map may have more
-                continue
-            values[name] = had if had is None or not grows else max(had, min(had * factor, rule.get(MAX, math.inf)))
+            elif had is None or not grows:
+                values[name] = had
+            else:
+                values[name] = max(had, min(self._grown(name, had * factor, last), rule.get(MAX, math.inf)))
         return values
+
+    def _grown(self, name: str, amount: float, last: Snapshot) -> float:
+        """Return an amount, rounded up to its step; one for which Fargate has sizes stays as it is."""
+        step = QUANTITIES[name].step
+        is_sized = last.fargate and name in (self.cpu, "memory")
+        return amount if is_sized else math.ceil(round(amount / step, 4)) * step
 
     def _fargate_size(self, values: Mapping[str, Any], last: Snapshot, rule: Mapping[str, Any]) -> dict[str, Any]:
         """Return CPU and memory of the smallest size that Fargate has for what is asked for; empty if neither changes.
@@ -288,21 +296,21 @@ def _unknown(letter: str, name: str) -> str:
     )
 
 
-def _plain(name: str, value: Any) -> Any:
-    """Return an amount as a whole number of its smallest unit, rounded up; any other value as it is."""
-    if name not in QUANTITIES:
-        return value
-    scale = 10 ** QUANTITIES[name].digits
-    rounded = math.ceil(round(value * scale, 4)) / scale
-    return int(rounded) if rounded.is_integer() else rounded
+def _is_whole(value: Any) -> bool:
+    return isinstance(value, float) and value.is_integer()
 
 
-def _described(name: str, value: Any, last: Snapshot) -> str:
-    """Return what one parameter changes to, such as ``memory from 2,048 to 4,096 MiB``."""
+def described(name: str, value: Any, last: Snapshot | None = None) -> str:
+    """Return what one parameter changes to, such as ``memory from 2,048 to 4,096 MiB``.
+
+    :param name: of the parameter.
+    :param value: its new value.
+    :param last: the last snapshot of the failed attempt. Default None: there is none.
+    """
     if name not in QUANTITIES:
         return f"{name} to {value if isinstance(value, str) else json.dumps(value)}"
     quantity = QUANTITIES[name]
-    had = quantity.had(last)
+    had = quantity.had(last) if last else None
     start = "" if had is None else f"from {had:,g} "
     return f"{name} {start}to {value:,g} {quantity.unit}"
 

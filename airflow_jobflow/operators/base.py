@@ -15,7 +15,7 @@ from airflow_jobflow.airflow_compat.copies import MakesObjects
 from airflow_jobflow.airflow_compat.retry_policy import TaskBase
 from airflow_jobflow.airflow_compat.starts import StartsInTriggerer
 from airflow_jobflow.exceptions import JobNotFound, WaitError
-from airflow_jobflow.operators import changes, kills, returned, unfinished
+from airflow_jobflow.operators import change_rules, changes, kills, returned, unfinished
 from airflow_jobflow.operators.capacity import CapacityWait
 from airflow_jobflow.operators.checks import check_job
 from airflow_jobflow.operators.earlier_tries import EarlierTries
@@ -230,7 +230,7 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
         """
         execution = self._execution
         execution.record.begin(context, attempt)
-        changes.check_store(execution)
+        change_rules.check_store(execution)
 
         reattached: Mapping[str, Snapshot | None] = {}
         if isinstance(event, Mapping) and "start_on_worker" in event and execution.record.is_first_try:

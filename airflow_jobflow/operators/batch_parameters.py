@@ -10,7 +10,7 @@ from airflow_jobflow import params, params_json
 from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.jobs import batch_request
 from airflow_jobflow.jobs.changes import Changes
-from airflow_jobflow.operators import changes, definitions
+from airflow_jobflow.operators import change_rules, definitions
 from airflow_jobflow.operators.inputs import NOT_IN_CONTAINER_OVERRIDES
 from airflow_jobflow.params import Parameter, ParameterTable
 
@@ -51,7 +51,7 @@ PARAMETERS: Final = ParameterTable(
             "consumableResourcePropertiesOverride", _shape("consumableResourcePropertiesOverride")
         ),
         "container_name": Parameter("", params.non_empty_string),
-        **changes.PARAMETERS,
+        **change_rules.PARAMETERS,
     }
 )
 """The parameters of SubmitJob, those that make a job definition, and some that are not sent."""
@@ -102,4 +102,4 @@ def changes_of(values: Mapping[str, Any]) -> Changes:
     """
     has_container = not any(name in values for name in NOT_IN_CONTAINER_OVERRIDES)
     names = [name for name in CHANGEABLE if has_container or name not in batch_request.SHORT_FORMS]
-    return changes.changes_of(values, PARAMETERS, names)
+    return change_rules.changes_of(values, PARAMETERS, names)

@@ -1,7 +1,7 @@
-"""Retries that change the job: what the parameters ``on_out_of_memory``, ``on_capacity`` and ``on_timeout`` say.
+"""Retries that change the job: what the next attempt gets, because earlier ones have failed.
 
-``jobs.changes`` computes what an attempt gets. This module validates the parameters, finds the failed job at the start
-of a retry, and says at the end of a try what the next one changes.
+``jobs.changes`` computes it. This module finds the failed jobs at the start of a try, and says at its end what the next
+try changes.
 
 The attempt's record has an entry for each change, as the outcome shows it. Without a record, as on Airflow 3.2, they
 are computed from the failed jobs of all tries.
@@ -10,22 +10,12 @@ are computed from the failed jobs of all tries.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from itertools import combinations
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_jobflow import params_json
-from airflow_jobflow.exceptions import (
-    InvalidParameter,
-    JobFailed,
-    JobFailedFinally,
-    JobflowError,
-    SubmissionError,
-    invalid_parameter,
-)
-from airflow_jobflow.jobs.changes import CAUSES, MAX, QUANTITIES, Change, Changes, factor_of
-from airflow_jobflow.params import Parameter, ParameterTable
+from airflow_jobflow.exceptions import JobFailed, JobFailedFinally, JobflowError, SubmissionError
+from airflow_jobflow.jobs.changes import CAUSES, MAX, Change, Changes, described, factor_of
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.attempt import Attempt
@@ -33,141 +23,8 @@ if TYPE_CHECKING:
     from airflow_jobflow.operators.execution import Execution
     from airflow_jobflow.operators.spec import JobSpec
 
-PARAMETERS: Final = {CAUSES[letter].parameter: Parameter("", params_json.change_rule) for letter in "mct"}
-"""The parameters with the rules, for the tables of the operators."""
-
 LETTERS: Final = {cause.name: letter for letter, cause in CAUSES.items()}
 """The letter of each cause, by its name in an entry."""
-
-NEEDS_STORE: Final = ("job_queue", "cluster")
-"""Parameters that say where a job is found. A later try knows what they were only from the task state store."""
-
-
-def changes_of(
-    values: Mapping[str, Any],
-    table: ParameterTable,
-    changeable: Sequence[str],
-    check: Callable[[Mapping[str, Any]], object] = lambda _: None,
-) -> Changes:
-    """Return the rules in the parameters of an operator.
-
-    :param values: its validated parameters.
-    :param table: their table, by which the values in the rules are validated.
-    :param changeable: the parameters that a rule may set.
-    :param check: is called with what each rule sets, sizes left out, and raises InvalidParameter if that contradicts
-        other parameters. Default: nothing is checked.
-    :raises InvalidParameter: a rule is wrong, or contradicts another one.
-    """
-    rules: dict[str, dict[str, Any]] = {}
-    names = [name for name in changeable if name in table]
-    for letter, cause in CAUSES.items():
-        if cause.parameter in PARAMETERS and cause.parameter in values:
-            rules[letter] = _validated(cause.parameter, values[cause.parameter], values, table, names)
-    _reject_conflicts(rules, values)
-    for letter, rule in rules.items():
-        fixed = {name: value for name, value in rule.items() if name not in (*QUANTITIES, MAX)}
-        try:
-            check(fixed)
-        except InvalidParameter as error:
-            raise invalid_parameter(CAUSES[letter].parameter, rule, f"cannot be applied: {error}") from error
-    return Changes(rules, "vcpus" if "vcpus" in names else "cpu")
-
-
-def _validated(
-    parameter: str, rule: Mapping[str, Any], values: Mapping[str, Any], table: ParameterTable, names: Sequence[str]
-) -> dict[str, Any]:
-    """Return a rule with its values converted to their types."""
-    validated: dict[str, Any] = {}
-    for name, value in rule.items():
-        if name not in (*names, MAX):
-            why = f"{name!r} cannot be changed; it may set {', '.join(names)}, and {MAX} for a factor"
-            raise invalid_parameter(parameter, dict(rule), why)
-        if name != MAX:
-            validated[name] = _value(f"{parameter}[{name!r}]", name, value, values, table)
-    if MAX in rule:
-        label, factors = f"{parameter}[{MAX!r}]", [name for name in validated if factor_of(rule[name]) is not None]
-        if len(factors) != 1:
-            how_many = "more than one" if factors else "none"
-            raise invalid_parameter(
-                label, rule[MAX], f"bounds one factor, such as {{'memory': 'x2'}}, and there is {how_many}"
-            )
-        validated[MAX] = _amount(label, factors[0], rule[MAX], values, table)
-    return validated
-
-
-def _value(label: str, name: str, value: Any, values: Mapping[str, Any], table: ParameterTable) -> Any:
-    """Return the value of one parameter in a rule, converted to its type."""
-    factor = factor_of(value)
-    if name not in QUANTITIES:
-        if factor is not None:
-            can = ", ".join(each for each in table if each in QUANTITIES)
-            raise invalid_parameter(label, value, f"a factor applies only to {can}")
-        return table[name].check(label, value)
-    if factor is None:
-        return _amount(label, name, value, values, table)
-    if factor <= 1:
-        raise invalid_parameter(label, value, "a factor must be above 1")
-    return value
-
-
-def _amount(label: str, name: str, value: Any, values: Mapping[str, Any], table: ParameterTable) -> Any:
-    """Return an amount, which must not be less than what the first attempt gets."""
-    try:
-        amount = table[name].check(label, value)
-    except InvalidParameter as error:
-        hint = "" if label.endswith(f"[{MAX!r}]") else ", or a factor such as 'x2'"
-        raise InvalidParameter(f"{error}{hint}") from error
-    if name in values and amount < values[name]:
-        raise invalid_parameter(label, value, f"is less than {name}={values[name]}, which the first attempt gets")
-    return amount
-
-
-def _reject_conflicts(rules: Mapping[str, Mapping[str, Any]], values: Mapping[str, Any]) -> None:
-    """Reject rules of which it is not clear which one decides."""
-    for (one, rule), (other, another) in combinations(rules.items(), 2):
-        for name in (each for each in rule if each in another and each != MAX):
-            both_factors = factor_of(rule[name]) is not None and factor_of(another[name]) is not None
-            if rule[name] != another[name] and not both_factors:
-                why = f"{CAUSES[one].parameter} sets {name} to {rule[name]!r}; give both the same value, or only one"
-                raise invalid_parameter(f"{CAUSES[other].parameter}[{name!r}]", another[name], why)
-    interruption = values.get("on_spot_interruption", "retry")
-    if "c" in rules and interruption != "retry":
-        why = "on_capacity is also given, and says what follows when AWS takes Spot capacity back; leave this one out"
-        raise invalid_parameter("on_spot_interruption", interruption, why)
-
-
-def check(task: Any, rules: Changes) -> None:
-    """Reject rules that have no effect, because no later try of the task finds the failed job.
-
-    :param task: the operator, after rendering.
-    :param rules: its rules.
-    :raises InvalidParameter: there are such rules.
-    """
-    why = {
-        "durable": "because a retry has to find the failed job",
-        "wait_for_completion": "because a task that does not wait does not know how its job failed",
-        "raise_on_failure": "because a task that does not fail is not retried",
-    }
-    for name, reason in why.items():
-        if rules and not getattr(task, name):
-            parameters = ", ".join(CAUSES[letter].parameter for letter in rules.rules)
-            raise invalid_parameter(name, False, f"must be True with {parameters}, {reason}")
-
-
-def check_store(execution: Execution[Any]) -> None:
-    """Reject rules that change where the job is found, if Airflow has no task state store.
-
-    :param execution: the execution of the operator, whose try has begun.
-    :raises InvalidParameter: there is such a rule.
-    """
-    rules: Changes = execution.spec.changes
-    for letter, rule in rules.rules.items() if execution.record.store is None else ():
-        for name in (each for each in NEEDS_STORE if each in rule):
-            why = (
-                f"needs Airflow 3.3: without its task state store, a retry does not know which {name} the job of the "
-                "try before used"
-            )
-            raise invalid_parameter(f"{CAUSES[letter].parameter}[{name!r}]", rule[name], why)
 
 
 def history(changes: Sequence[Mapping[str, Any]]) -> str:
@@ -219,6 +76,38 @@ def add_change(
     if change:
         attempt.changes = [*attempt.changes, change]
         log.info("Attempt %d: %s (%s)", change["attempt"], change["text"], last.job_id)
+
+
+def without_capacity(execution: Execution[JobSpec], why: str) -> dict[str, Any] | None:
+    """Add to an attempt what the next one changes, because AWS had no capacity for it, so that there is no failed job.
+
+    :param execution: the execution of the operator.
+    :param why: what happened, for the text.
+    :return: the entry; None if there is no rule, or it was applied before.
+    """
+    rule, attempt = execution.spec.changes.rules.get("c", {}), execution.record.attempt
+    fixed = {name: value for name, value in rule.items() if name != MAX and factor_of(value) is None}
+    if not fixed or "c" in history(attempt.changes) or (execution.spec.changes_children and attempt.size):
+        return None
+    text = f"{', '.join(described(name, value) for name, value in fixed.items())}, because {why}"
+    change = Change("c", fixed, fixed, text).to_dict(len(attempt.changes) + 2)
+    attempt.changes = [*attempt.changes, change]
+    execution.log.info("Attempt %d: %s", change["attempt"], text)
+    return change
+
+
+def after_queue_timeout(execution: Execution[JobSpec], error: JobflowError) -> JobflowError:
+    """Return the exception for a job that was stopped in its queue; it says what the next try changes.
+
+    :param execution: the execution of the operator.
+    :param error: the exception.
+    """
+    record = execution.record
+    if record.store is None or not record.attempt.abandoned:  # the next try would not know it, or waits for the job
+        return error
+    change = without_capacity(execution, "the job did not leave its queue in time")
+    record.save_if_possible()
+    return _with_change(error, change) if change else error
 
 
 def next_change(
@@ -291,10 +180,15 @@ def _with_changes(
         if change:  # AWS may not describe the failed job any more when the next try begins
             attempt.changes, attempt.changed_after = [*attempt.changes, change], ended[0].job_id
             execution.record.save_if_possible()
+    error.outcome = outcome.to_dict()
     if change:
-        text = f"{error}\nThe next attempt: {change['text']}."
-        return outcome, JobFailed(text, outcome=outcome.to_dict(), diagnosis=error.diagnosis, change=change)
+        return outcome, _with_change(error, change)
     if at_maximum:
-        text = f"{error}\n{at_maximum}"
-        return outcome, JobFailedFinally(text, outcome=outcome.to_dict(), diagnosis=error.diagnosis)
-    return outcome, type(error)(str(error), outcome=outcome.to_dict(), diagnosis=error.diagnosis)
+        return outcome, JobFailedFinally(f"{error}\n{at_maximum}", outcome=error.outcome, diagnosis=error.diagnosis)
+    return outcome, error
+
+
+def _with_change(error: JobflowError, change: dict[str, Any]) -> JobflowError:
+    """Return an exception that says what the next attempt changes."""
+    text = f"{error}\nThe next attempt: {change['text']}."
+    return type(error)(text, outcome=error.outcome, diagnosis=error.diagnosis, change=change)

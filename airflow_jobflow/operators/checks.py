@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_jobflow import params
 from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.jobs.results import LOG
-from airflow_jobflow.operators import changes
+from airflow_jobflow.operators import change_rules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -29,7 +29,7 @@ def check_job(task: Any, execution: Execution[JobSpec]) -> None:
     :param execution: its execution.
     :raises InvalidParameter: there is such a parameter.
     """
-    changes.check(task, execution.spec.changes)
+    change_rules.check(task, execution.spec.changes)
     if not execution.spec.is_array:
         params.reject(task, OF_ARRAYS)
     elif execution.record.inputs.result == LOG:

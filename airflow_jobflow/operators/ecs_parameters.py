@@ -14,7 +14,7 @@ from airflow_jobflow import params, params_json
 from airflow_jobflow.exceptions import InvalidParameter, invalid_parameter
 from airflow_jobflow.jobs.changes import Changes
 from airflow_jobflow.jobs.definitions import AWSVPC, EC2, EXTERNAL, FARGATE
-from airflow_jobflow.operators import changes, definitions
+from airflow_jobflow.operators import change_rules, definitions
 from airflow_jobflow.params import Parameter, ParameterTable
 
 LAUNCH_TYPES: Final = (EC2, EXTERNAL, FARGATE)
@@ -78,7 +78,7 @@ COMMON: Final = {
     "volume_configurations": Parameter(
         "volumeConfigurations", params_json.AwsShape("ecs", "RunTask", "volumeConfigurations")
     ),
-    **{name: row for name, row in changes.PARAMETERS.items() if name != "on_timeout"},  # ECS has no such limit
+    **{name: row for name, row in change_rules.PARAMETERS.items() if name != "on_timeout"},  # ECS has no such limit
 }
 
 ECS_PARAMETERS: Final = ParameterTable(
@@ -171,7 +171,7 @@ def changes_of(values: Mapping[str, Any], table: ParameterTable) -> Changes:
         after = changed(values, fixed)
         EcsParameters(fargate(after) if table is FARGATE_PARAMETERS else after)
 
-    return changes.changes_of(values, table, CHANGEABLE, check)
+    return change_rules.changes_of(values, table, CHANGEABLE, check)
 
 
 def fargate(values: Mapping[str, Any]) -> dict[str, Any]:

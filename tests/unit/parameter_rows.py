@@ -403,6 +403,8 @@ GLUE_RUN: dict[str, Any] = dict(
         sent("attempt_timeout", "120", "Timeout", 2),
         sent("execution_class", "FLEX", "ExecutionClass"),
         sent("security_configuration", "s", "SecurityConfiguration"),
+        changes("on_out_of_memory", worker_type="G.2X"),
+        changes("on_timeout", attempt_timeout="x2"),
     ]
 )
 

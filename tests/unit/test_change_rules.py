@@ -137,7 +137,7 @@ def test_a_rule_without_a_store_is_checked_only_where_it_matters() -> None:
     operator = BatchJobOperator(**BATCH, on_out_of_memory={"memory": "x2"}, deferrable=False)
     execution = operator._execution
     execution.record.begin(task_context)
-    from airflow_jobflow.operators.changes import check_store
+    from airflow_jobflow.operators.change_rules import check_store
 
     check_store(execution)
     assert JobFailed("it failed").change is None

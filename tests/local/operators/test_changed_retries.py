@@ -10,13 +10,17 @@ from typing import Any
 import pytest
 
 from airflow_jobflow import exceptions
-from airflow_jobflow.local import Faults
+from airflow_jobflow.local import CannedResponse, Faults, LocalAws
 from airflow_jobflow.local.samples import create_queue
+from airflow_jobflow.operators import capacity
 from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.operators.ecs import FargateTaskOperator
+from airflow_jobflow.operators.glue import GlueJobRunOperator
+from tests.local.glue_kit import SLEEP, GlueKit
 from tests.local.tries import RESPONSE, cleared, deferred, killed, retried
 
 DOUBLE = {"memory": "x2", "max": 61440}
+ON_DEMAND = {"capacity_provider_strategy": {"FARGATE": 1}}
 HOST_LOST = {"status_reason": "Host EC2 (instance i-0123456789abcdef0) terminated."}
 
 
@@ -170,8 +174,8 @@ def test_a_longer_attempt(task: Task) -> None:
     parameters: dict[str, Any] = {"attempt_timeout": 60, "on_timeout": {"attempt_timeout": "x1.5", "max": 100}}
     task.fails(command=["sleep", "50"], **parameters)
     outcome = task.operator(**parameters).execute(task.context)
-    assert outcome["changes"][0]["changed"] == {"attempt_timeout": 90}
-    assert [job["timeout"]["attemptDurationSeconds"] for job in task.jobs()] == [60, 90]
+    assert outcome["changes"][0]["changed"] == {"attempt_timeout": 100}
+    assert [job["timeout"]["attemptDurationSeconds"] for job in task.jobs()] == [60, 100]
 
 
 def test_redriven_children_are_changed_by_their_own_failures(task: Task) -> None:
@@ -214,6 +218,23 @@ def test_an_array_that_is_not_redriven_is_changed_as_a_whole(task: Task) -> None
     assert outcome["changes"][0]["text"].startswith("memory from 128 to 256 MiB, because the command was killed")
 
 
+def test_a_job_that_is_stuck_in_its_queue_gets_another_one(task: Task, disabled_queue: str) -> None:
+    """A Spot queue without capacity leaves jobs RUNNABLE, and none of them fails."""
+    parameters: dict[str, Any] = {"job_queue": disabled_queue, "on_capacity": {"job_queue": task.kit.queue}}
+    operator = task.operator(deferrable=True, queued_timeout=600, **parameters)
+    deferral: Any = deferred(operator, task.context)
+    event = {"job_ids": deferral.trigger.job_ids, "jobs": {}, "errors": {}, "limit": "queue_deadline"}
+    with pytest.raises(
+        exceptions.QueueTimeout, match=f"The next attempt: job_queue to {task.kit.queue}, because"
+    ) as late:
+        operator.execute_complete(task.context, event)
+    assert late.value.change
+    outcome = task.operator(**parameters).execute(retried(task.context))
+    assert outcome["state"] == "SUCCEEDED"
+    assert len(task.jobs()) == 1
+    assert [each["changed"] for each in outcome["changes"]] == [{"job_queue": task.kit.queue}]
+
+
 @pytest.fixture
 def fargate(
     own_ecs_kit: Any, here: Callable[[Any], None], context: Any, tmp_path: Path
@@ -244,8 +265,47 @@ def test_a_fargate_task_gets_a_size_that_fargate_has(own_ecs_kit: Any, fargate: 
 def test_an_interrupted_task_gets_other_capacity_in_the_same_try(own_ecs_kit: Any, fargate: Any, context: Any) -> None:
     """As on_spot_interruption says, on the capacity that on_capacity names."""
     own_ecs_kit.aws.set_faults(Faults(interrupt_spot=1))
-    rule = {"capacity_provider_strategy": {"FARGATE": 1}}
-    outcome = fargate("sleep 0.3", capacity_provider_strategy={"FARGATE_SPOT": 1}, on_capacity=rule).execute(context)
+    strategy = {"capacity_provider_strategy": {"FARGATE_SPOT": 1}}
+    outcome = fargate("sleep 0.3", **strategy, on_capacity=ON_DEMAND).execute(context)
     assert own_ecs_kit.look(outcome["job_id"])["capacityProviderName"] == "FARGATE"
     assert len(own_ecs_kit.aws.started("ecs")) == 2
     assert [each["cause"] for each in outcome["changes"]] == ["capacity"]
+
+
+def test_a_task_for_which_there_is_no_capacity_is_started_elsewhere_at_once(
+    own_ecs_kit: Any, fargate: Any, context: Any
+) -> None:
+    """Without a rule, the start is repeated until there is capacity, or until queued_timeout."""
+    own_ecs_kit.aws.set_faults(Faults(run_task_failures=1))
+    strategy = {"capacity_provider_strategy": {"FARGATE_SPOT": 1}}
+    outcome = fargate("true", **strategy, on_capacity=ON_DEMAND).execute(context)
+    [task] = own_ecs_kit.aws.started("ecs")
+    assert own_ecs_kit.look(task["taskArn"])["capacityProviderName"] == "FARGATE"
+    assert outcome["changes"][0]["text"].endswith(", because AWS had no capacity for it")
+
+
+def test_a_throttled_start_changes_nothing(
+    own_ecs_kit: Any, fargate: Any, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """AWS may have capacity."""
+    monkeypatch.setattr(capacity, "SHORTEST_CAPACITY_PAUSE", 0.1)
+    throttled = CannedResponse(code="ThrottlingException", message="Rate exceeded", actions=("RunTask",), calls=2)
+    own_ecs_kit.aws.set_faults(Faults(respond_with=(throttled,)))
+    assert fargate("true", on_capacity=ON_DEMAND).execute(context)["changes"] is None
+
+
+def test_a_glue_run_gets_more_time_in_whole_minutes(
+    aws: LocalAws, here: Callable[[Any], None], eventually: Any, context: Any
+) -> None:
+    """Glue counts in minutes, and a run that gets less than the rule says may time out again."""
+    here(aws)
+    kit = GlueKit(aws, eventually)
+    parameters: dict[str, Any] = {"aws_conn_id": None, "deferrable": False, "on_timeout": {"attempt_timeout": "x1.5"}}
+    slow = GlueJobRunOperator(task_id="t", job_name=kit.job(SLEEP), attempt_timeout=60, **parameters)
+    with pytest.raises(exceptions.JobFailed, match="attempt_timeout from 60 to 120 s"):
+        slow.execute(context)
+    again = GlueJobRunOperator(task_id="t", job_name=slow.job_name, attempt_timeout=60, **parameters)
+    with pytest.raises(exceptions.JobFailed, match="attempt_timeout from 120 to 180 s"):
+        again.execute(retried(context))
+    assert sorted(kit.look(slow.job_name, run)["Timeout"] for run in kit.runs(slow.job_name)) == [1, 2]
+    kit.close()

@@ -185,8 +185,8 @@ def test_a_fixed_value_helps_once() -> None:
 
 
 def test_a_longer_time_limit() -> None:
-    """Batch ends each attempt after it."""
-    found = change({"t": {"attempt_timeout": "x2"}}, "t", failed(reason=TIMED_OUT, attempt_timeout=90))
+    """Batch ends each attempt after it. It is rounded up to whole minutes, which Glue requires."""
+    found = change({"t": {"attempt_timeout": "x1.9"}}, "t", failed(reason=TIMED_OUT, attempt_timeout=90))
     assert found.values == {"attempt_timeout": 180}
     assert found.text == (
         "attempt_timeout from 90 to 180 s, because it ran longer than its attempt time-out and was ended"
@@ -224,3 +224,16 @@ def test_the_outcome_names_the_cause_as_the_parameter_does() -> None:
         "on_timeout",
         "on_spot_interruption",
     ]
+
+
+def test_a_bounded_time_limit_is_not_rounded_beyond_its_bound() -> None:
+    """And it stays as it is when the next failure has another cause."""
+    rules: dict[str, dict[str, Any]] = {"t": {"attempt_timeout": "x2", "max": 100}, "c": {"job_queue": "q"}}
+    assert change(rules, "t", failed(reason=TIMED_OUT, attempt_timeout=60)).values == {"attempt_timeout": 100}
+    interrupted = failed(reason=SPOT, exit_code=None, attempt_timeout=100)
+    assert change(rules, "tc", interrupted).values == {"attempt_timeout": 100, "job_queue": "q"}
+
+
+def test_vcpus_outside_fargate_are_whole() -> None:
+    """Batch on EC2 has no parts of a vCPU."""
+    assert change({"t": {"vcpus": "x1.5"}}, "t", failed(reason=TIMED_OUT, vcpus=3)).values == {"vcpus": 5}
