@@ -201,6 +201,17 @@ class Changes:
         what = ", ".join(described(name, value, last) for name, value in changed.items())
         return Change(newest, values, changed, f"{what or 'nothing changes'}, because {why}")
 
+    def without_capacity(self, why: str) -> Change | None:
+        """Return what ``on_capacity`` changes if there is no failed job, because AWS had no capacity to start one.
+
+        :param why: what happened, for the text.
+        :return: None if it sets nothing but factors.
+        """
+        rule = self.rules.get("c", {})
+        fixed = {name: value for name, value in rule.items() if name != MAX and factor_of(value) is None}
+        text = ", ".join(described(name, value) for name, value in fixed.items())
+        return Change("c", fixed, fixed, f"{text}, because {why}") if fixed else None
+
     def _of_rule(self, letter: str, last: Snapshot, *, grows: bool) -> dict[str, Any]:
         """Return what one rule sets. What an earlier attempt has multiplied stays as the last one had it.
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Protocol, cast
@@ -74,6 +74,14 @@ def history_in(variables: Mapping[str, str]) -> str:
     :param variables: by name. Older versions wrote only the number of the attempt, which followed Spot interruptions.
     """
     return variables.get(HISTORY) or "i" * (int(variables.get(ATTEMPT, 1)) - 1)
+
+
+def newest_first(found: Iterable[Found]) -> list[Found]:
+    """Return found jobs in the order in which ``MapState.record_found`` expects them.
+
+    :param found: the jobs, in any order.
+    """
+    return sorted(found, key=lambda each: (each.index, -len(each.history)))
 
 
 class MapService(Protocol):

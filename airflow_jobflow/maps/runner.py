@@ -20,7 +20,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from airflow_jobflow.aws import backoff
 from airflow_jobflow.exceptions import CapacityUnavailable
 from airflow_jobflow.faults import CallError, Fault
-from airflow_jobflow.jobs.changes import Changes
+from airflow_jobflow.jobs.changes import Change, Changes
 from airflow_jobflow.jobs.map_statuses import NOT_STARTED, REFUSED, STARTING
 from airflow_jobflow.jobs.maps import Start
 from airflow_jobflow.jobs.model import Snapshot
@@ -88,6 +88,7 @@ class MapRunner:
         self._state = state
         self._calls = calls
         self._requests = requests
+        self._changes = changes or Changes()
         self._is_deferred = is_deferred
         self._spawn = spawn
         self._on_progress = on_progress
@@ -99,7 +100,7 @@ class MapRunner:
             watcher=watcher,
             poll_interval=poll_interval,
             container=container,
-            changes=changes,
+            changes=self._changes,
         )
         self._recovery = MapRecovery(state, calls, self._tracker, checkpoint)
         self._starts: set[asyncio.Task[None]] = set()
@@ -214,9 +215,13 @@ class MapRunner:
         except OwnershipLost:
             state.requeue(start)
         except CapacityUnavailable as error:
-            state.requeue(start, no_capacity=True)
+            change = self._change_without_capacity(start, error)
+            state.requeue(start, no_capacity=True, change=change)
             self._must_list |= isinstance(error.__cause__, NotStarted)
-            self._pause(error)
+            if change:
+                self._tracker.log_change(start.index, start.attempt, change)
+            else:
+                self._pause(error)
         except ItemRejected as error:
             if not state.has_started_any:
                 state.requeue(start)
@@ -236,6 +241,13 @@ class MapRunner:
             state.record_started(start.index, job_id)
             self._calls.unrecorded.discard(job_id)
             self._tracker.add(job_id)
+
+    def _change_without_capacity(self, start: Start, error: CapacityUnavailable) -> Change | None:
+        """Return what a start changes for which AWS has no capacity; None if it has changed that already."""
+        if getattr(error.__cause__, "fault", None) is not Fault.NO_CAPACITY:
+            return None
+        change = self._changes.without_capacity("AWS had no capacity for it")
+        return change if change and not change.values.items() <= start.values.items() else None
 
     def _record_start_error(self, error: CallError) -> None:
         """Record that starting is not permitted, or that there is no such queue or cluster.

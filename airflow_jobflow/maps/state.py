@@ -17,7 +17,7 @@ Invariants:
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
@@ -84,6 +84,8 @@ class MapState:
         """The last start, or the next one, of the items that are past their first start."""
         self._changes: dict[int, dict[int, dict[str, Any]]] = {}
         """What was changed for items that were started again, by index and attempt, as far as this trigger did it."""
+        self._changed_starts: dict[int, list[dict[str, Any]]] = {}
+        """What was changed, by index, because there was no capacity to start an attempt."""
         self._running: dict[str, int] = {}
         """The index of each counting job, by its id."""
         self._starting = 0
@@ -160,15 +162,19 @@ class MapState:
         """Stop starting items; running ones continue."""
         self._max_concurrency = 0
 
-    def requeue(self, start: Start, *, no_capacity: bool = False) -> None:
+    def requeue(self, start: Start, *, no_capacity: bool = False, change: Change | None = None) -> None:
         """Record that a start has started nothing and has to be made again.
 
         :param start: the start.
         :param no_capacity: whether the service had no capacity. The next start is then a new one for the service, with
             another token. Default False.
+        :param change: what changes then. Nothing was started, so it is the same attempt. Default None: nothing.
         """
         self._starting -= 1
-        self._next_starts[start.index] = replace(start, turn=start.turn + no_capacity)
+        values = start.values if change is None else {**start.values, **change.values}
+        self._next_starts[start.index] = replace(start, turn=start.turn + no_capacity, values=values)
+        if change:
+            self._changed_starts.setdefault(start.index, []).append(change.to_dict(start.attempt))
         self._wait_again(start.index)
 
     def record_rejected(self, index: int, line: str) -> None:
@@ -242,9 +248,10 @@ class MapState:
 
     def _end(self, index: int, status: str, line: str) -> None:
         self._set_status(index, status)
-        has_changed = self._start_of(index).attempt > 1
+        has_changed = bool(self.changes_of(index))
         self._next_starts.pop(index, None)
         self._changes.pop(index, None)
+        self._changed_starts.pop(index, None)
         if line and (status != SUCCEEDED or has_changed or self.size <= IN_FULL):
             self._lines[index] = line
 
@@ -292,7 +299,7 @@ class MapState:
         return self._next_starts.get(index) or Start(index)
 
     def changes_of(self, index: int) -> list[dict[str, Any]]:
-        """Return why an item that has not ended was started again, and what changed, see ``jobs.changes.Change``.
+        """Return what was changed for an item that has not ended, and why, see ``jobs.changes.Change``.
 
         Of attempts that another trigger has started, only the cause is known.
 
@@ -300,10 +307,11 @@ class MapState:
         """
         known = self._changes.get(index, {})
         unknown: dict[str, Any] = {"changed": {}, "text": "it was started by another triggerer"}
-        return [
+        again = [
             known.get(attempt) or {"attempt": attempt, "cause": name_of(letter), **unknown}
             for attempt, letter in enumerate(self._start_of(index).history, 2)
         ]
+        return sorted([*again, *self._changed_starts.get(index, ())], key=lambda each: each["attempt"])
 
     def lines(self) -> list[str]:
         """Return the result lines of items that have ended, in the items' order."""
@@ -334,11 +342,3 @@ def name_of(letter: str) -> str:
     :param letter: of a history.
     """
     return CAUSES[letter].name if letter in CAUSES else "unknown"
-
-
-def newest_first(found: Iterable[Found]) -> list[Found]:
-    """Return found jobs in the order in which ``MapState.record_found`` expects them.
-
-    :param found: the jobs, in any order.
-    """
-    return sorted(found, key=lambda each: (each.index, -len(each.history)))

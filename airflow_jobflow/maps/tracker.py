@@ -178,10 +178,7 @@ class JobTracker:
         change, why_not = self._next_change(job_id, start, last)
         if change:
             state.start_again(job_id, change)
-            if self._changes_logged < MAX_CHANGES_LOGGED:
-                self._changes_logged += 1
-                called = f"attempt {start.attempt + 1} of {state.attempts}"
-                log.info("Item %d is started again, %s: %s (%s failed)", index, called, change.text, job_id)
+            self.log_change(index, start.attempt + 1, change, job_id)
         else:
             self.ends_seen += 1
             state.record_end(job_id, result_line(index, last, state.changes_of(index), why_not), status)
@@ -193,6 +190,19 @@ class JobTracker:
                     how = f"{last.progress()}. {why_not}" if why_not else last.progress()
                     log.warning("Item %d failed: %s %s", index, job_id, how)
         self._background.changed.set()
+
+    def log_change(self, index: int, attempt: int, change: Change, failed: str = "") -> None:
+        """Log what changes for an attempt, unless too many were logged.
+
+        :param index: the item's index.
+        :param attempt: its number.
+        :param change: the change.
+        :param failed: the job that has failed. Default: none was started.
+        """
+        if self._changes_logged < MAX_CHANGES_LOGGED:
+            self._changes_logged += 1
+            end = f" ({failed} failed)" if failed else ""
+            log.info("Item %d, attempt %d of %d: %s%s", index, attempt, self._state.attempts, change.text, end)
 
     def _next_change(self, job_id: str, start: Start, last: Snapshot) -> tuple[Change | None, str]:
         """Return what the next attempt at an item changes, or why there is none although a rule applies."""

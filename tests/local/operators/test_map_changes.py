@@ -178,6 +178,22 @@ def test_an_item_that_loses_its_spot_capacity_gets_the_provider_of_on_capacity(
     assert [each["cause"] for each in outcome["changes"]] == ["capacity"]
 
 
+def test_a_start_without_capacity_is_repeated_with_what_on_capacity_sets(
+    own_ecs_kit: Any, here: Callable[[Any], None], context: Any
+) -> None:
+    """Without a pause, and it is the same attempt, because nothing was started."""
+    here(own_ecs_kit.aws)
+    own_ecs_kit.aws.set_faults(Faults(run_task_failures=1))
+    capacity = {"capacity_provider_strategy": {"FARGATE": 1}}
+    spot = {"capacity_provider_strategy": {"FARGATE_SPOT": 1}}
+    outcome = fargate_map(own_ecs_kit, "true", 2, on_capacity=capacity, item_attempts=1, **spot).execute(context)
+    providers = Counter(each["capacityProviderName"] for each in own_ecs_kit.aws.started("ecs"))
+    assert providers == {"FARGATE_SPOT": 1, "FARGATE": 1}
+    [change] = outcome["changes"]
+    assert (change["index"], change["attempt"], change["cause"]) == (0, 1, "capacity")
+    assert change["text"].endswith("because AWS had no capacity for it")
+
+
 @pytest.mark.parametrize(
     ("parameters", "words"),
     [

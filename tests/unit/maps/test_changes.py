@@ -154,8 +154,8 @@ def test_several_causes_add_up(caplog: pytest.LogCaptureFixture) -> None:
     ]
     assert [each["cause"] for each in details(state.lines()[0])["changes"]] == ["capacity", "out_of_memory", "timeout"]
     assert Counter(which.index for which in aws.starts.values()) == {0: 4}
-    assert "Item 0 is started again, attempt 2 of 4: job_queue to on-demand, because" in caplog.text
-    assert "Item 0 is started again, attempt 4 of 4: attempt_timeout from 60 to 120 s, because" in caplog.text
+    assert "Item 0, attempt 2 of 4: job_queue to on-demand, because" in caplog.text
+    assert "Item 0, attempt 4 of 4: attempt_timeout from 60 to 120 s, because" in caplog.text
 
 
 @pytest.mark.parametrize("attempts", [1, 2, 3])

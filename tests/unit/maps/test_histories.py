@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 from airflow_jobflow.jobs.array import Tolerance
 from airflow_jobflow.jobs.changes import Change
 from airflow_jobflow.jobs.map_statuses import FAILED, SUCCEEDED
-from airflow_jobflow.jobs.maps import Found, Start
-from airflow_jobflow.maps.state import MapState, newest_first
+from airflow_jobflow.jobs.maps import Found, Start, newest_first
+from airflow_jobflow.maps.state import MapState
 
 BY_ITSELF = "by itself"
 """The end of a job that failed for a cause without a rule."""

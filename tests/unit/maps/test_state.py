@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from airflow_jobflow.jobs.array import Tolerance
 from airflow_jobflow.jobs.changes import Change
 from airflow_jobflow.jobs.map_statuses import FAILED, IN_FULL, SUCCEEDED
-from airflow_jobflow.jobs.maps import Found, Start
+from airflow_jobflow.jobs.maps import Found, Start, newest_first
 from airflow_jobflow.jobs.packing import chunks, pack, unpack
-from airflow_jobflow.maps.state import MapState, newest_first
+from airflow_jobflow.maps.state import MapState
 
 
 def map_state(size: int, indexes: list[int] | None = None, **more: int) -> MapState:
