@@ -212,10 +212,10 @@ class Changes:
             factor = factor_of(value)
             if name == MAX:
                 continue
-            if factor is None:
-                values[name] = value
+            had, most = QUANTITIES[name].had(last) if name in QUANTITIES else None, rule.get(MAX, math.inf)
+            if factor is None:  # less than before would not help, unless the cause passes by itself
+                values[name] = value if had is None or CAUSES[letter].may_pass else max(value, had)
                 continue
-            had, most = QUANTITIES[name].had(last), rule.get(MAX, math.inf)
             values[name] = (
                 had if had is None or not grows else max(had, min(self._grown(name, had * factor, last), most))
             )
