@@ -19,6 +19,7 @@ from airflow_jobflow.jobs import batch_containers
 from airflow_jobflow.jobs.calls import Call, member, pages
 from airflow_jobflow.jobs.containers import deciding
 from airflow_jobflow.jobs.environment import RESULT_URI
+from airflow_jobflow.jobs.maps import ATTEMPT
 from airflow_jobflow.jobs.model import (
     ArrayProgress,
     ChildFailure,
@@ -106,9 +107,12 @@ def snapshot(job: Mapping[str, Any]) -> Snapshot:
 
 
 def _previous_end(job: Mapping[str, Any]) -> str | None:
-    """Return when the attempt before the last one ended."""
+    """Return when the attempt before the last one ended; the attempts at an item of a map share their address."""
     ended = batch_containers.attempts(job)
-    return iso(ended[-2].get("stoppedAt")) if len(ended) > 1 else None
+    if len(ended) > 1:
+        return iso(ended[-2].get("stoppedAt"))
+    is_later = batch_containers.variable(job, ATTEMPT) is not None and "createdAt" in job
+    return iso(job["createdAt"] - 1000) if is_later else None  # at the latest; S3 has whole seconds
 
 
 def _run_seconds(job: Mapping[str, Any]) -> float:

@@ -201,6 +201,17 @@ class Changes:
         what = ", ".join(described(name, value, last) for name, value in changed.items())
         return Change(newest, values, changed, f"{what or 'nothing changes'}, because {why}")
 
+    def without_capacity(self, why: str) -> Change | None:
+        """Return what ``on_capacity`` changes if there is no failed job, because AWS had no capacity to start one.
+
+        :param why: what happened, for the text.
+        :return: None if it sets nothing but factors.
+        """
+        rule = self.rules.get("c", {})
+        fixed = {name: value for name, value in rule.items() if name != MAX and factor_of(value) is None}
+        text = ", ".join(described(name, value) for name, value in fixed.items())
+        return Change("c", fixed, fixed, f"{text}, because {why}") if fixed else None
+
     def _of_rule(self, letter: str, last: Snapshot, *, grows: bool) -> dict[str, Any]:
         """Return what one rule sets. What an earlier attempt has multiplied stays as the last one had it.
 
@@ -212,13 +223,15 @@ class Changes:
             factor = factor_of(value)
             if name == MAX:
                 continue
-            had, most = QUANTITIES[name].had(last) if name in QUANTITIES else None, rule.get(MAX, math.inf)
-            if factor is None:  # less than before would not help, unless the cause passes by itself
-                values[name] = value if had is None or CAUSES[letter].may_pass else max(value, had)
-                continue
-            values[name] = (
-                had if had is None or not grows else max(had, min(self._grown(name, had * factor, last), most))
-            )
+            had = QUANTITIES[name].had(last) if name in QUANTITIES else None
+            if factor is None:
+                values[name] = (
+                    value if had is None else max(value, had)
+                )  # a definition, or an item of a map, may have more
+            elif had is None or not grows:
+                values[name] = had
+            else:
+                values[name] = max(had, min(self._grown(name, had * factor, last), rule.get(MAX, math.inf)))
         return values
 
     def _grown(self, name: str, amount: float, last: Snapshot) -> float:

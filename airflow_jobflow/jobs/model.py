@@ -277,10 +277,13 @@ class ChildFailure:
 
     :param index: of the child or item.
     :param snapshot: its job as it was last described.
+    :param not_started_again: why there was no other attempt at an item although a rule applies, as a sentence. Default
+        None: no rule applies.
     """
 
     index: int
     snapshot: Snapshot
+    not_started_again: str | None = None
 
 
 class Service(Protocol):

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow.exceptions import JobFailed, JobFailedFinally, JobflowError, SubmissionError
-from airflow_jobflow.jobs.changes import CAUSES, MAX, Change, Changes, described, factor_of
+from airflow_jobflow.jobs.changes import CAUSES, Change, Changes
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.attempt import Attempt
@@ -85,14 +85,12 @@ def without_capacity(execution: Execution[JobSpec], why: str) -> dict[str, Any] 
     :param why: what happened, for the text.
     :return: the entry; None if there is no rule, or it was applied before.
     """
-    rule, attempt = execution.spec.changes.rules.get("c", {}), execution.record.attempt
-    fixed = {name: value for name, value in rule.items() if name != MAX and factor_of(value) is None}
-    if not fixed or "c" in history(attempt.changes) or (execution.spec.changes_children and attempt.size):
+    found, attempt = execution.spec.changes.without_capacity(why), execution.record.attempt
+    if not found or "c" in history(attempt.changes) or (execution.spec.changes_children and attempt.size):
         return None
-    text = f"{', '.join(described(name, value) for name, value in fixed.items())}, because {why}"
-    change = Change("c", fixed, fixed, text).to_dict(len(attempt.changes) + 2)
+    change = found.to_dict(len(attempt.changes) + 2)
     attempt.changes = [*attempt.changes, change]
-    execution.log.info("Attempt %d: %s", change["attempt"], text)
+    execution.log.info("Attempt %d: %s", change["attempt"], found.text)
     return change
 
 

@@ -151,9 +151,6 @@ class JobSpec(Spec):
 class MapSpec(Spec):
     """One job for each item."""
 
-    attempts = 1
-    """How many attempts an item gets whose Spot capacity is taken back."""
-
     table: ParameterTable
     """The parameters of the API, of which an item may set some."""
 

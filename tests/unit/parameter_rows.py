@@ -283,6 +283,7 @@ OF_MAPS: dict[str, Any] = {
                       beside={"tags": {"other": "tag"}}),
     "max_concurrency": HasEffect("7", argument("max_concurrency"), 7),
     "on_item_failure": HasEffect("continue", argument("on_item_failure"), "continue"),
+    "item_attempts": HasEffect("7", argument("attempts"), 7, beside={"on_capacity": {"memory": 4096}}),
     "redrive": HasEffect(True, argument("on_item_failure"), "continue"),
     "tolerated_failure_count": HasEffect("7", argument("tolerated_failure_count"), 7),
     "tolerated_failure_percentage": HasEffect("7", argument("tolerated_failure_percentage"), 7),
