@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 from airflow_jobflow import params
 from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.jobs.results import LOG
+from airflow_jobflow.operators import change_rules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from airflow_jobflow.operators.execution import Execution
-    from airflow_jobflow.operators.spec import JobSpec
+    from airflow_jobflow.operators.spec import JobSpec, MapSpec
 
 OF_ARRAYS = dict.fromkeys(
     ("redrive", "tolerated_failure_count", "tolerated_failure_percentage"),
@@ -28,6 +29,7 @@ def check_job(task: Any, execution: Execution[JobSpec]) -> None:
     :param execution: its execution.
     :raises InvalidParameter: there is such a parameter.
     """
+    change_rules.check(task, execution.spec.changes)
     if not execution.spec.is_array:
         params.reject(task, OF_ARRAYS)
     else:
@@ -55,6 +57,19 @@ def reject_for_map(task: Any, not_honoured: Mapping[str, str]) -> None:
         rule = "a map finds its jobs by their tokens, so it is always durable"
         raise invalid_parameter("durable", False, rule)
     params.reject(task, {**not_honoured, "number_logs_success": "a map copies no logs of successful items"})
+
+
+def check_map(task: Any, execution: Execution[MapSpec]) -> None:
+    """Reject what does not apply to a map.
+
+    :param task: the operator, after rendering.
+    :param execution: its execution.
+    :raises InvalidParameter: there is such a parameter.
+    """
+    if execution.given.get("item_attempts", 1) > 1 and not execution.spec.changes:
+        rule = "has no effect, because no parameter says for which failures an item is started again"
+        raise invalid_parameter("item_attempts", task.item_attempts, rule)
+    reject_log_result(task, execution, whole="a map", part="item")
 
 
 def reject_log_result(task: Any, execution: Execution[Any], *, whole: str, part: str) -> None:
