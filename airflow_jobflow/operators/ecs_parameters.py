@@ -24,9 +24,6 @@ FARGATE_PROVIDERS: Final = frozenset({"FARGATE", "FARGATE_SPOT"})
 
 PUBLIC_IP: Final = {True: "ENABLED", False: "DISABLED", None: None}
 
-OF_CONTAINER: Final = ("command", "environment", "gpus")
-"""The short forms that apply to one container, so that its name must be known."""
-
 
 def _strategy(name: str, value: Any) -> list[dict[str, Any]]:
     """Validate a capacity provider strategy: AWS's list, or weights by provider: ``{"FARGATE_SPOT": 4}``."""
