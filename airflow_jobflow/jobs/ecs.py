@@ -180,15 +180,6 @@ def _tasks_of(call: Call, cluster: str, group: str) -> list[tuple[Snapshot, str]
     return found
 
 
-def request(values: Mapping[str, Any], members: Mapping[str, str]) -> dict[str, Any]:
-    """Build a RunTask request for one task. None is not sent.
-
-    :param values: validated values by our names.
-    :param members: the member of the request for each parameter.
-    """
-    return {"count": 1, **{members[name]: value for name, value in values.items() if value is not None}}
-
-
 TASK_SIZE = {"cpu": "cpu", "memory": "memory", "ephemeral_storage": "ephemeralStorage"}
 """Our short form of each member of ``overrides`` that applies to the whole task."""
 
@@ -343,8 +334,9 @@ def started(response: Mapping[str, Any]) -> str:
 
 
 def _not_started(response: Mapping[str, Any]) -> NotStarted:
-    """Return the error for a RunTask response without a task."""
+    """Return the error for a RunTask response without a task. It has a failure for each instance of the cluster."""
     failures = [(each.get("reason") or "", each.get("detail") or "") for each in response.get("failures", [])]
-    reasons = "; ".join(" ".join(filter(None, failure)) for failure in failures if any(failure))
-    fault = classify_failure(*failures[0]) if failures else Fault.TRANSIENT
+    reasons = "; ".join(dict.fromkeys(" ".join(filter(None, failure)) for failure in failures if any(failure)))
+    faults = [classify_failure(*failure) for failure in failures] or [Fault.TRANSIENT]
+    fault = Fault.NO_CAPACITY if Fault.NO_CAPACITY in faults else faults[0]
     return NotStarted(reasons or "RunTask returned neither a task nor a reason", fault)

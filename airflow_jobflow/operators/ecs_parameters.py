@@ -214,14 +214,13 @@ class EcsParameters:
         }
         short = {name: value for name, value in awsvpc.items() if value is not None}
         network = values.get("network_configuration") or (short and {"awsvpcConfiguration": short})
-        return ecs.request(
-            {
-                **{name: values.get(name) for name in ECS_PARAMETERS.members},
-                "capacity_provider_strategy": None if on_demand else values.get("capacity_provider_strategy") or None,
-                "launch_type": FARGATE if on_demand else values.get("launch_type"),
-                "network_configuration": network or None,
-                "overrides": ecs.overrides(values, container),
-                "tags": ecs.tags(values.get("tags", {})) or None,
-            },
-            ECS_PARAMETERS.members,
-        )
+        parts = {
+            **{name: values.get(name) for name in ECS_PARAMETERS.members},
+            "capacity_provider_strategy": None if on_demand else values.get("capacity_provider_strategy") or None,
+            "launch_type": FARGATE if on_demand else values.get("launch_type"),
+            "network_configuration": network or None,
+            "overrides": ecs.overrides(values, container),
+            "tags": ecs.tags(values.get("tags", {})) or None,
+        }
+        members = ECS_PARAMETERS.members
+        return {"count": 1, **{members[name]: value for name, value in parts.items() if value is not None}}

@@ -11,7 +11,8 @@ import binascii
 from typing import TYPE_CHECKING
 
 from airflow_jobflow.local.ecs import model, validation
-from airflow_jobflow.local.ecs.backend import Cluster, EcsBackend, definition_named
+from airflow_jobflow.local.ecs.backend import Cluster, EcsBackend
+from airflow_jobflow.local.ecs.definitions import Definitions
 from airflow_jobflow.local.ecs.errors import TokenConflict, client_error, invalid, no_cluster
 from airflow_jobflow.local.ecs.task import Ending, Start, Task, interruption, now
 from airflow_jobflow.local.ecs.tasks import Tasks
@@ -33,6 +34,7 @@ class Ecs:
         self._shared = shared
         self._resources = shared.resources
         self._backend = EcsBackend(shared.resources.account, shared.resources.region)
+        self._definitions = Definitions(self._backend)
         self._tasks = Tasks(shared, self._backend)
         self._by_token: dict[tuple[str, str], tuple[Json, list[Task]]] = {}
         """The request and the tasks that it started, by cluster and clientToken."""
@@ -42,12 +44,10 @@ class Ecs:
             "ListTasks": self._list_tasks,
             "StopTask": self._stop_task,
             "StartTask": self._start_task,
-            "DescribeTaskDefinition": self._describe_definition,
-            "ListTaskDefinitionFamilies": self._list_families,
+            **self._definitions.actions,
         }
         """Handlers by action."""
         self.checks: dict[str, Callable[[Json], None]] = {
-            "RegisterTaskDefinition": _check_definition,
             "ListContainerInstances": self._add_instances,
             "DescribeContainerInstances": self._add_instances,
         }
@@ -95,7 +95,7 @@ class Ecs:
         with self._tasks.lock:
             if token is not None and (cluster.name, token) in self._by_token:
                 return _started(self._again(request, cluster, token))
-            definition = self._definition(request)
+            definition = self._definitions.active(request["taskDefinition"])
             launch_type, providers = _capacity(request, cluster)
             start = Start(request, definition, cluster, self._resources.account, self._resources.region, launch_type)
             _check(start)
@@ -168,7 +168,7 @@ class Ecs:
         cluster = self._cluster(request)
         tasks, failures = [], []
         with self._tasks.lock:
-            definition = self._definition(request)
+            definition = self._definitions.active(request["taskDefinition"])
             start = Start(request, definition, cluster, self._resources.account, self._resources.region, model.EC2)
             _check(start)
             for instance in request["containerInstances"]:
@@ -186,21 +186,6 @@ class Ecs:
         with self._tasks.lock:
             self._tasks.instances.of(cluster.name, model.EC2, None)
 
-    def _describe_definition(self, request: Json, _length: int) -> Json:
-        """DescribeTaskDefinition; of a family without a revision, the newest active one."""
-        try:
-            found = definition_named(self._backend, request["taskDefinition"])
-        except ValueError as error:
-            raise invalid(str(error)) from None
-        if found is None:
-            raise client_error("Unable to describe task definition.")
-        tags = found.pop("tags")
-        return {"taskDefinition": found, **({"tags": tags} if "TAGS" in request.get("include", ()) else {})}
-
-    def _list_families(self, request: Json, _length: int) -> Json:
-        """ListTaskDefinitionFamilies, on one page."""
-        return {"families": self._backend.families(request.get("familyPrefix", ""), request.get("status", "ALL"))}
-
     def _cluster(self, request: Json) -> Cluster:
         if why := validation.foreign_arn_error(
             request.get("cluster") or "", self._resources.account, self._resources.region
@@ -210,21 +195,6 @@ class Ecs:
         if cluster is None:
             raise no_cluster()
         return cluster
-
-    def _definition(self, request: Json) -> Json:
-        if why := validation.foreign_arn_error(
-            request["taskDefinition"], self._resources.account, self._resources.region
-        ):
-            raise invalid(why)
-        try:
-            definition = definition_named(self._backend, request["taskDefinition"])
-        except ValueError as error:
-            raise invalid(str(error)) from None
-        if definition is None:
-            raise client_error("TaskDefinition not found.")
-        if definition["status"] != "ACTIVE":
-            raise client_error("TaskDefinition is inactive")
-        return definition
 
     def _again(self, request: Json, cluster: Cluster, token: str) -> list[Task]:
         """Return the tasks that were started with a clientToken, if the request is the same."""
@@ -315,16 +285,6 @@ def _check(start: Start) -> None:
     )
     if why:
         raise invalid(why)
-
-
-def _check_definition(request: Json) -> None:
-    """Reject a task definition whose containers are incomplete, or that Fargate cannot run."""
-    why = validation.containers_error(request)
-    if model.FARGATE in request.get("requiresCompatibilities", ()):
-        why = why or validation.size_error(request, {}) or validation.role_error(request)
-    why = why or validation.memory_error(request)
-    if why:
-        raise client_error(why)
 
 
 def _tags(start: Start) -> list[dict[str, str]]:

@@ -8,11 +8,13 @@ Invariants: values are copied when they are read.
 from __future__ import annotations
 
 import copy
+import inspect
 import uuid
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from moto.core.utils import camelcase_to_underscores
 from moto.ecs.models import ContainerInstance, EC2ContainerServiceBackend, TaskDefinition, ecs_backends
 from moto.logs.models import logs_backends
 
@@ -96,6 +98,22 @@ class EcsBackend:
         if found is None:
             return None
         return copy.deepcopy({name: value for name, value in _shown(found).items() if value is not None})
+
+    def register(self, request: Json) -> Json:
+        """Register a task definition, and return it as in DescribeTaskDefinition.
+
+        moto requires a hard limit of memory on EC2, and takes EXTERNAL for Fargate, so it does not see the launch type.
+
+        :param request: the request, which has been checked.
+        """
+        known = inspect.signature(self._ecs.register_task_definition).parameters
+        arguments = {camelcase_to_underscores(name): value for name, value in request.items()}
+        compatible = arguments.pop("requires_compatibilities", None)
+        made = self._ecs.register_task_definition(**{name: arguments[name] for name in arguments if name in known})
+        made.requires_compatibilities = compatible
+        if model.FARGATE in (compatible or ()):
+            made.compatibilities, made.network_mode = [model.EC2, model.FARGATE], model.AWSVPC
+        return copy.deepcopy({name: value for name, value in _shown(made).items() if value is not None})
 
     def families(self, prefix: str, status: str) -> list[str]:
         """Return the families of task definitions, in order.

@@ -172,6 +172,17 @@ def containers_error(definition: Mapping[str, Any]) -> str | None:
     return next((f"Container.{name} should not be null or empty." for name in missing), None)
 
 
+def fargate_error(definition: Mapping[str, Any]) -> str | None:
+    """Return why Fargate rejects a task definition that requires it (a ClientException), or None.
+
+    :param definition: the task definition.
+    """
+    if (mode := definition.get("pidMode", "task")) != "task":
+        rule = f"do not support pidMode '{mode}'. The supported value for pidMode is 'task'."
+        return f"Tasks using the Fargate launch type {rule}"
+    return size_error(definition, {}) or role_error(definition)
+
+
 def role_error(definition: Mapping[str, Any]) -> str | None:
     """Return that Fargate needs an execution role to write the log of a task, or None.
 
