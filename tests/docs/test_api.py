@@ -45,7 +45,8 @@ def public() -> Iterator[str]:
     for module in modules():
         imported = importlib.import_module(module)
         for name, cls in inspect.getmembers(imported, inspect.isclass):
-            if (cls.__module__ == module and not name.startswith("_")) or name in getattr(imported, "__all__", ()):
+            is_ours = cls.__module__.startswith(module) and name in getattr(imported, "__all__", ())
+            if (cls.__module__ == module and not name.startswith("_")) or is_ours:
                 yield f"{module}.{name}"
 
 

@@ -166,6 +166,8 @@ class Ecs:
     def _start_task(self, request: Json, _length: int) -> Json:
         """StartTask: one task on each of the given container instances."""
         cluster = self._cluster(request)
+        if not 1 <= len(request["containerInstances"]) <= model.MAX_STARTED:
+            raise invalid(f"containerInstances must have 1 to {model.MAX_STARTED} entries.")
         tasks, failures = [], []
         with self._tasks.lock:
             definition = self._definitions.active(request["taskDefinition"])

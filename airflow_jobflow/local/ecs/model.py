@@ -66,6 +66,7 @@ PROVIDERS: Final = ("FARGATE", "FARGATE_SPOT")
 PLATFORM_VERSION: Final = "1.4.0"
 MAX_DESCRIBED: Final = 100
 MAX_LISTED: Final = 100
+MAX_STARTED: Final = 10
 DEFINITION: Final = re.compile(
     r"(?:arn:[\w-]+:ecs:[\w-]+:\d{12}:task-definition/)?(?P<family>[\w-]{1,255})(?::(?P<revision>\d+))?"
 )
