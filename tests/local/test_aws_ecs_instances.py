@@ -203,6 +203,22 @@ def test_a_capacity_provider_has_instances_of_its_own(cluster: Cluster) -> None:
     assert name == mine
 
 
+def test_registered_instances_replace_simulated_ones(cluster: Cluster) -> None:
+    """They are moto's, and stay away when they are deregistered."""
+    ec2 = cluster.kit.aws.client("ec2")
+    image = ec2.describe_images(Owners=["amazon"])["Images"][0]["ImageId"]
+    [instance] = ec2.run_instances(ImageId=image, MinCount=1, MaxCount=1)["Instances"]
+    document = f'{{"instanceId": "{instance["InstanceId"]}"}}'
+    answer = cluster.ecs.register_container_instance(cluster=cluster.kit.cluster, instanceIdentityDocument=document)
+    registered = answer["containerInstance"]["containerInstanceArn"]
+    assert cluster.place() == registered
+    [found] = cluster.instances()
+    assert found["ec2InstanceId"] == instance["InstanceId"]
+    cluster.ecs.deregister_container_instance(cluster=cluster.kit.cluster, containerInstance=registered, force=True)
+    with pytest.raises(ClientError, match="No Container Instances were found in your cluster"):
+        cluster.run()
+
+
 def test_a_draining_instance_gets_no_task(cluster: Cluster) -> None:
     """Nor does a cluster whose instances all drain."""
     arns = [each["containerInstanceArn"] for each in cluster.instances()]

@@ -48,6 +48,7 @@ class Ecs:
         }
         """Handlers by action."""
         self.checks: dict[str, Callable[[Json], None]] = {
+            "RegisterContainerInstance": self._keep_instances,
             "ListContainerInstances": self._add_instances,
             "DescribeContainerInstances": self._add_instances,
         }
@@ -181,6 +182,12 @@ class Ecs:
             for task in tasks:
                 self._note(task, None)
             return _started(tasks, failures)
+
+    def _keep_instances(self, request: Json) -> None:
+        """Simulate no instances in a cluster for which moto registers one."""
+        cluster = self._cluster(request)
+        with self._tasks.lock:
+            self._tasks.instances.keep(cluster.name)
 
     def _add_instances(self, request: Json) -> None:
         """Simulate the instances of a cluster that has none yet, before moto answers a call about them."""

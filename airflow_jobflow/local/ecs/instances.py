@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from airflow_jobflow.local.ecs import placement
 from airflow_jobflow.local.ecs.errors import invalid
-from airflow_jobflow.local.ecs.model import EXTERNAL, name_of
+from airflow_jobflow.local.ecs.model import EC2, EXTERNAL, name_of
 from airflow_jobflow.local.ecs.placement import Host, Resources
 
 if TYPE_CHECKING:
@@ -55,18 +55,29 @@ class Instances:
         self._backend = backend
         self._settings = settings
         self._places: list[Place] = []
+        self._known: set[tuple[str, str, str | None]] = set()
+        """The kinds of instances that a cluster has had: its name, launch type and capacity provider."""
 
     def of(self, cluster: str, launch_type: str, provider: str | None) -> list[ContainerInstance]:
-        """Return the active instances that may run a task; simulated ones are added if there are none.
+        """Return the active instances that may run a task; simulated ones are added if there never were any.
 
         :param cluster: the name of the cluster.
         :param launch_type: ``EC2`` or ``EXTERNAL``.
         :param provider: the capacity provider; None for all instances of the launch type.
         """
-        found = self._registered(cluster, launch_type, provider)
-        for _ in range(0 if found else self._settings.instances):
-            self._backend.add_instance(cluster, self._settings, external=launch_type == EXTERNAL, provider=provider)
-        return [each for each in found or self._registered(cluster, launch_type, provider) if each.status == "ACTIVE"]
+        kind = (cluster, launch_type, provider)
+        if kind not in self._known and not self._registered(*kind):
+            for _ in range(self._settings.instances):
+                self._backend.add_instance(cluster, self._settings, external=launch_type == EXTERNAL, provider=provider)
+        self._known.add(kind)
+        return [each for each in self._registered(*kind) if each.status == "ACTIVE"]
+
+    def keep(self, cluster: str) -> None:
+        """Simulate no instances for launch type EC2 in a cluster whose instances are registered by a user.
+
+        :param cluster: the name of the cluster.
+        """
+        self._known.add((cluster, EC2, None))
 
     def _registered(self, cluster: str, launch_type: str, provider: str | None) -> list[ContainerInstance]:
         return [

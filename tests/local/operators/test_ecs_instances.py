@@ -226,6 +226,7 @@ SUBNETS = {"subnets": ["s"]}
 WHOLE = {"network_configuration": {"awsvpcConfiguration": {"subnets": ["s"]}}}
 IMAGE = {"image": "i"}
 FARGATE = {"launch_type": "FARGATE", "subnets": ["s"]}
+GPU = {"containerOverrides": [{"name": "main", "resourceRequirements": [{"type": "GPU", "value": "1"}]}]}
 STRATEGY = {"capacity_provider_strategy": {SPOT: 1}}
 
 
@@ -270,6 +271,7 @@ STRATEGY = {"capacity_provider_strategy": {SPOT: 1}}
         ({"memory": 5}, r"memory=5: must be a number of at least 6 \(MiB\)"),
         ({"gpus": 0}, "gpus=0: must be a number of at least 1"),
         ({"gpus": 1.5}, "gpus=1.5: must be a whole number"),
+        ({"gpus": 1, "container_name": "main", "overrides": GPU}, "gpus=1: is also set in overrides"),
     ],
 )
 def test_bad_parameters_are_rejected_by_name(parameters: dict[str, Any], said: str) -> None:
