@@ -131,6 +131,10 @@ class Snapshot:
     """For how long it ran, in all attempts of the service; of an array, the estimated sum of its children."""
     capacity: str | None = None
     """The type of capacity it ran on, if the service says so; see ``usage.Usage``."""
+    fargate: bool = False
+    """Whether it runs on Fargate, which has certain sizes only."""
+    attempt_timeout: float | None = None
+    """Seconds after which the service ends an attempt; None for never, or if the service does not say."""
     result_uri: str | None = None
     """The address in S3 for its result."""
     previous_attempt_ended_at: str | None = None
@@ -235,6 +239,8 @@ class Outcome:
     :param result_uri: where the result is in S3; of more than 1,000 children or items, or more than 48 KB in all, the
         manifest. None if it is not in S3.
     :param result_error: why there is no result, or which are missing; None if all is well.
+    :param changes: what retries changed, as ``on_…`` parameters say: for each the ``attempt``, the ``cause``, what it
+        ``changed``, a ``text``, and for children of an array their ``indexes``. None for nothing.
     """
 
     service: str
@@ -255,6 +261,7 @@ class Outcome:
     result: Any = None
     result_uri: str | None = None
     result_error: str | None = None
+    changes: Sequence[Mapping[str, Any]] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""
@@ -270,10 +277,13 @@ class ChildFailure:
 
     :param index: of the child or item.
     :param snapshot: its job as it was last described.
+    :param not_started_again: why there was no other attempt at an item although a rule applies, as a sentence. Default
+        None: no rule applies.
     """
 
     index: int
     snapshot: Snapshot
+    not_started_again: str | None = None
 
 
 class Service(Protocol):

@@ -60,6 +60,13 @@ class EcsTaskOperator(AwsJobOperator):
     :param enable_execute_command, enable_ecs_managed_tags, propagate_tags: as in RunTask.
     :param group, reference_id, volume_configurations: as in RunTask.
     :param tags: tags of the task, by name.
+    :param on_out_of_memory: what a retry changes if the task ran out of memory, such as ``{"memory": "x2", "max":
+        61440}``: twice of what it had, 61,440 MiB at most. At ``max``, the Airflow task fails at once. The value of any
+        of these may be set: ``cpu``, ``memory``, ``ephemeral_storage``, ``launch_type``,
+        ``capacity_provider_strategy``, ``placement_constraints``, ``placement_strategy``, ``subnets``,
+        ``security_groups``, ``assign_public_ip``, ``platform_version``. Default None: a retry changes nothing.
+    :param on_capacity: the same if AWS took the capacity away or had none, such as ``{"capacity_provider_strategy":
+        {"on-demand": 1}}``. After a Spot interruption, the next attempt follows within the same try.
 
     The other parameters are those of :class:`airflow_jobflow.operators.base.AwsJobOperator`.
 
@@ -108,6 +115,8 @@ class EcsTaskOperator(AwsJobOperator):
         group: str | None = None,
         reference_id: str | None = None,
         volume_configurations: Sequence[dict[str, Any]] | str | None = None,
+        on_out_of_memory: dict[str, Any] | str | None = None,
+        on_capacity: dict[str, Any] | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -144,9 +153,11 @@ class EcsTaskOperator(AwsJobOperator):
         self.group = group
         self.reference_id = reference_id
         self.volume_configurations = volume_configurations
+        self.on_out_of_memory = on_out_of_memory
+        self.on_capacity = on_capacity
 
     def _job_spec(self) -> EcsTaskSpec:
-        return EcsTaskSpec(ECS_PARAMETERS.of(self))
+        return EcsTaskSpec(ECS_PARAMETERS.of(self), ECS_PARAMETERS)
 
 
 class EcsMapOperator(AwsMapOperator):
@@ -163,6 +174,7 @@ class EcsMapOperator(AwsMapOperator):
     :param placement_constraints, placement_strategy, on_spot_interruption: see :class:`EcsTaskOperator`.
     :param enable_execute_command, enable_ecs_managed_tags, propagate_tags, tags: see :class:`EcsTaskOperator`.
     :param group, reference_id, volume_configurations: see :class:`EcsTaskOperator`.
+    :param on_out_of_memory, on_capacity: see :class:`EcsTaskOperator`.
 
     The other parameters, and what is returned, are those of :class:`airflow_jobflow.operators.map.AwsMapOperator`.
     ECS describes a stopped task for about an hour, with the same consequences as for
@@ -211,6 +223,8 @@ class EcsMapOperator(AwsMapOperator):
         group: str | None = None,
         reference_id: str | None = None,
         volume_configurations: Sequence[dict[str, Any]] | str | None = None,
+        on_out_of_memory: dict[str, Any] | str | None = None,
+        on_capacity: dict[str, Any] | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -247,6 +261,8 @@ class EcsMapOperator(AwsMapOperator):
         self.group = group
         self.reference_id = reference_id
         self.volume_configurations = volume_configurations
+        self.on_out_of_memory = on_out_of_memory
+        self.on_capacity = on_capacity
 
     def _map_spec(self) -> EcsMapSpec:
         return EcsMapSpec(ECS_PARAMETERS.of(self), ECS_PARAMETERS)
