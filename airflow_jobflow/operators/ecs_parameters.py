@@ -166,7 +166,10 @@ def changes_of(values: Mapping[str, Any], table: ParameterTable) -> Changes:
 
     def check(fixed: Mapping[str, Any]) -> None:
         after = changed(values, fixed)
-        EcsParameters(fargate(after) if table is FARGATE_PARAMETERS else after)
+        other = EcsParameters(fargate(after) if table is FARGATE_PARAMETERS else after)
+        if "image" in values and other.made_for != EcsParameters(values).made_for:
+            rule = "its task definition would not fit both capacities; give a definition that does"
+            raise invalid_parameter("image", values["image"], rule)
 
     return change_rules.changes_of(values, table, CHANGEABLE, check)
 
@@ -204,6 +207,8 @@ class EcsParameters:
             if values.get(name):
                 raise invalid_parameter(name, values[name], why)
         self.definition = definitions.of_ecs(values, launch_type)
+        self.made_for = launch_type == FARGATE, self.definition.network_mode
+        """Whether the task definition is for Fargate, and its network mode."""
         self._check_network(launch_type)
         self.reject_contradictions(values.get("container_name"))
 

@@ -202,6 +202,17 @@ def test_the_end_of_a_spot_instance_starts_another_attempt(
     assert len(started) == (2 if policy == "retry" else 1)
 
 
+def test_a_task_without_free_resources_is_started_on_other_capacity(
+    kit: Any, make: Any, context: Any, gate: Any
+) -> None:
+    """With ``on_capacity``, launch type and capacity provider replace each other."""
+    definition = defined(kit, f"while [ ! -e {gate} ]; do sleep 0.02; done", memory=1024)
+    kit.ecs.run_task(cluster=kit.cluster, launchType="EC2", taskDefinition=definition, count=2)
+    outcome = make(**EC2, on_capacity={"capacity_provider_strategy": {SPOT: 1}}).execute(context)
+    gate.touch()
+    assert outcome["usage"]["capacity"] == SPOT
+
+
 def test_a_map_of_more_tasks_than_fit_runs_them_all(small: LocalAws, kit: Any, make_map: Any, context: Any) -> None:
     """Two run at a time; the others wait for free memory. Each is started once."""
     items = [{"environment": {"N": str(number)}} for number in range(8)]
@@ -272,6 +283,14 @@ STRATEGY = {"capacity_provider_strategy": {SPOT: 1}}
         ({"gpus": 0}, "gpus=0: must be a number of at least 1"),
         ({"gpus": 1.5}, "gpus=1.5: must be a whole number"),
         ({"gpus": 1, "container_name": "main", "overrides": GPU}, "gpus=1: is also set in overrides"),
+        (
+            {**IMAGE, **EC2, "execution_role": "r", "on_capacity": FARGATE},
+            "on_capacity=.*: cannot be applied: image='i': its task definition would not fit both capacities",
+        ),
+        (
+            {**EC2, "on_capacity": {"launch_type": "FARGATE"}},
+            "on_capacity=.*: a Fargate task needs at least one subnet",
+        ),
     ],
 )
 def test_bad_parameters_are_rejected_by_name(parameters: dict[str, Any], said: str) -> None:
