@@ -203,14 +203,24 @@ class EcsParameters:
             raise invalid_parameter("launch_type", launch_type, rule)
         if strategy and all(each.get("capacityProvider") in FARGATE_PROVIDERS for each in strategy):
             launch_type = FARGATE
-        for name, why in NOT_SUPPORTED.get(launch_type, {}).items():
-            if values.get(name):
-                raise invalid_parameter(name, values[name], why)
+        self._unsupported = NOT_SUPPORTED.get(launch_type, {})
+        self.reject_unsupported(values)
         self.definition = definitions.of_ecs(values, launch_type)
         self.made_for = launch_type == FARGATE, self.definition.network_mode
         """Whether the task definition is for Fargate, and its network mode."""
         self._check_network(launch_type)
         self.reject_contradictions(values.get("container_name"))
+
+    def reject_unsupported(self, values: Mapping[str, Any], item: str = "") -> None:
+        """Reject parameters that the launch type does not support.
+
+        :param values: validated parameters, of the operator or of an item.
+        :param item: names the item. Default: they are the operator's.
+        :raises InvalidParameter: there is one.
+        """
+        for name, why in self._unsupported.items():
+            if values.get(name):
+                raise invalid_parameter(f"{item}[{name!r}]" if item else name, values[name], why)
 
     def _check_network(self, launch_type: str | None) -> None:
         """Check that the task has subnets if its network mode needs them, and none otherwise."""

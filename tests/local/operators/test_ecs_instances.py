@@ -148,6 +148,13 @@ def test_an_image_runs_on_instances(
         assert {name: definition.get(name) for name in registered} == registered
 
 
+def test_a_task_on_an_instance_returns_a_result(make: Any, context: Any) -> None:
+    """Its container gets the same variables as on Fargate."""
+    script = """echo "JOBFLOW_RESULT [\\"$AIRFLOW_CTX_TASK_ID\\"]" """
+    outcome = make(image="busybox", command=["sh", "-c", script], result="log", **EC2).execute(context)
+    assert outcome["result"] == [context["ti"].task_id]
+
+
 def test_a_task_waits_for_the_resources_of_another(kit: Any, make: Any, context: Any, gate: Any) -> None:
     """It is not started before, and not failed."""
     waits = f"while [ ! -e {gate} ]; do sleep 0.02; done"
@@ -211,6 +218,19 @@ def test_a_task_without_free_resources_is_started_on_other_capacity(
     outcome = make(**EC2, on_capacity={"capacity_provider_strategy": {SPOT: 1}}).execute(context)
     gate.touch()
     assert outcome["usage"]["capacity"] == SPOT
+
+
+@pytest.mark.parametrize(
+    ("item", "said"),
+    [
+        ({"ephemeral_storage": 30}, r"items\[1\]\['ephemeral_storage'\]=30: only Fargate supports it"),
+        ({"memory": 5}, r"items\[1\]\['memory'\]=5: must be a number of at least 6"),
+    ],
+)
+def test_a_bad_item_is_named(make_map: Any, context: Any, item: dict[str, Any], said: str) -> None:
+    """Before anything is started."""
+    with pytest.raises(exceptions.InvalidParameter, match=said):
+        make_map(items=[{}, item], **EC2).execute(context)
 
 
 def test_a_map_of_more_tasks_than_fit_runs_them_all(small: LocalAws, kit: Any, make_map: Any, context: Any) -> None:
