@@ -25,7 +25,7 @@ OPERATORS = {
     ),
     "airflow_jobflow.operators.glue": ("GlueCrawlOperator", "GlueJobRunOperator"),
     "airflow_jobflow.sensors.batch": ("BatchJobSensor",),
-    "airflow_jobflow.sensors.ecs": ("EcsTaskSensor", "FargateTaskSensor"),
+    "airflow_jobflow.sensors.ecs": ("EcsTaskSensor",),
     "airflow_jobflow.sensors.glue": ("GlueCrawlSensor", "GlueJobRunSensor"),
 }
 """The operators and sensors whose tasks have the buttons, by module. They are imported when a button is drawn."""

@@ -23,7 +23,7 @@ from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import EcsMapOperator, EcsTaskOperator, FargateMapOperator, FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
 from airflow_jobflow.sensors.batch import BatchJobSensor
-from airflow_jobflow.sensors.ecs import EcsTaskSensor, FargateTaskSensor
+from airflow_jobflow.sensors.ecs import EcsTaskSensor
 from airflow_jobflow.sensors.glue import GlueCrawlSensor, GlueJobRunSensor
 from tests.unit.scripted_aws import ARN, ScriptedAws
 
@@ -40,7 +40,6 @@ BASE: dict[type, dict[str, Any]] = {
     GlueJobRunOperator: {"job_name": "j"},
     BatchJobSensor: {"job_id": "a"},
     EcsTaskSensor: {"cluster": "c", "task_arn": ARN},
-    FargateTaskSensor: {"cluster": "c", "task_arn": ARN},
     GlueCrawlSensor: {"crawler_name": "c", "since": "2026-01-02"},
     GlueJobRunSensor: {"job_name": "j", "run_id": "jr_1"},
 }
@@ -53,7 +52,7 @@ TABLES = {
     EcsMapOperator: ecs_parameters.ECS_PARAMETERS,
     FargateMapOperator: ecs_parameters.FARGATE_PARAMETERS,
 }
-SENSORS = (BatchJobSensor, EcsTaskSensor, FargateTaskSensor, GlueCrawlSensor, GlueJobRunSensor)
+SENSORS = (BatchJobSensor, EcsTaskSensor, GlueCrawlSensor, GlueJobRunSensor)
 
 
 @dataclass
@@ -522,11 +521,6 @@ ROWS: dict[type, dict[str, Any]] = {
     },
     BatchJobSensor: {**OF_SENSORS, "job_id": HasEffect('["a", "b"]', argument("job_ids"), ["a", "b"])},
     EcsTaskSensor: {
-        **OF_SENSORS,
-        "cluster": HasEffect("other", argument("scope"), "other"),
-        "task_arn": HasEffect([ARN], argument("job_ids"), [ARN], beside={"task_arn": "x"}),
-    },
-    FargateTaskSensor: {
         **OF_SENSORS,
         "cluster": HasEffect("other", argument("scope"), "other"),
         "task_arn": HasEffect([ARN], argument("job_ids"), [ARN], beside={"task_arn": "x"}),
