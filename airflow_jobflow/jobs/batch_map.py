@@ -44,7 +44,7 @@ def job_group(job_queue: str, name: str, owner: Mapping[str, str], other_queues:
     :param owner: the owner's tags.
     :param other_queues: the queues to which later attempts at an item may be submitted. Default: none.
     """
-    queues = [each for each in other_queues if each != job_queue]
+    queues = [each for each in dict.fromkeys(other_queues) if each != job_queue]
     return {"queue": job_queue, "stem": name, "owner": dict(owner)} | ({"other_queues": queues} if queues else {})
 
 

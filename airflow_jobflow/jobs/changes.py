@@ -225,7 +225,9 @@ class Changes:
                 continue
             had = QUANTITIES[name].had(last) if name in QUANTITIES else None
             if factor is None:
-                values[name] = value if had is None else max(value, had)  # an item of a map may have more
+                values[name] = (
+                    value if had is None else max(value, had)
+                )  # a definition, or an item of a map, may have more
             elif had is None or not grows:
                 values[name] = had
             else:

@@ -52,7 +52,8 @@ def result(outcome_builder: OutcomeBuilder, name: str, ended: PreviousResults, t
     return {
         **outcome.to_dict(),
         "statuses": ended.statuses,
-        "changes": [{"index": index, **change} for index, each in more.items() for change in each["changes"]],
+        "changes": [{"index": index, **change} for index, each in more.items() for change in each["changes"] or ()]
+        or None,
         "failed": [outcomes[index] for index in array.failed_indexes if index in outcomes],
         "outcomes": [outcomes.get(index) for index in range(size)] if size <= map_statuses.IN_FULL else None,
     }
@@ -167,5 +168,5 @@ def details(line: str) -> dict[str, Any]:
 
     :param line: see ``tracker.result_line``.
     """
-    more: dict[str, Any] = {"changes": [], "not_started_again": None}
+    more: dict[str, Any] = {"changes": None, "not_started_again": None}
     return more | next(iter(json.loads(line)[2:]), {})

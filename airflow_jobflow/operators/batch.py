@@ -185,7 +185,8 @@ class BatchMapOperator(AwsMapOperator):
     :param array_size, array_properties: have no meaning for a map, and are rejected.
     :param node_overrides, ecs_properties_override, eks_properties_override: have no meaning for a map either, and are
         rejected.
-    :param on_out_of_memory, on_capacity, on_timeout: see :class:`BatchJobOperator`.
+    :param on_out_of_memory, on_capacity, on_timeout: see :class:`BatchJobOperator`. They change the next attempt at a
+        single item, within the same try of the task, and need neither retries nor Airflow 3.3.
 
     The other parameters, and what is returned, are those of :class:`airflow_jobflow.operators.map.AwsMapOperator`.
     """

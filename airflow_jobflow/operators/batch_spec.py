@@ -118,7 +118,7 @@ class BatchJobSpec(JobSpec):
                 if uri and self.array_size and self._redrive:
                     record.attempt.results[uri] = index_ranges(part.indexes or range(self.array_size))
                 one = {**with_result(request, uri), "jobName": name, "jobDefinition": definition}
-                job_ids.append(self._submit_one(record, jobs, one, look_first=is_repeated and len(runs) > 1))
+                job_ids.append(self._submit_one(record, jobs, one, look_first=is_repeated and bool(parts)))
         except JobflowError as error:
             jobs.try_to_stop(job_ids, "Airflow: another part of the array could not be submitted")
             if job_ids:  # a later try must not wait for what was stopped

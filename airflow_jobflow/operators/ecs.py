@@ -162,7 +162,8 @@ class FargateMapOperator(AwsMapOperator):
     :param capacity_provider_strategy, on_spot_interruption, platform_version: see :class:`FargateTaskOperator`.
     :param enable_execute_command, enable_ecs_managed_tags, propagate_tags, tags: see :class:`FargateTaskOperator`.
     :param group, reference_id, volume_configurations: see :class:`FargateTaskOperator`.
-    :param on_out_of_memory, on_capacity: see :class:`FargateTaskOperator`.
+    :param on_out_of_memory, on_capacity: see :class:`FargateTaskOperator`. They change the next attempt at a single
+        item, within the same try of the task, and need no retries.
 
     The other parameters, and what is returned, are those of :class:`airflow_jobflow.operators.map.AwsMapOperator`.
 

@@ -17,6 +17,7 @@ from airflow_jobflow.local.faults import StartFailure
 from airflow_jobflow.local.samples import create_queue
 from airflow_jobflow.operators.batch import BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateMapOperator
+from airflow_jobflow.triggers.map import MapTrigger
 from tests.local.maps import items, recreated, run_until_killed, run_until_shutdown
 
 DOUBLE = {"memory": "x2", "max": 16384}
@@ -192,6 +193,34 @@ def test_a_start_without_capacity_is_repeated_with_what_on_capacity_sets(
     [change] = outcome["changes"]
     assert (change["index"], change["attempt"], change["cause"]) == (0, 1, "capacity")
     assert change["text"].endswith("because AWS had no capacity for it")
+
+
+def test_a_stored_trigger_of_an_older_version_starts_an_item_again_on_demand(
+    own_ecs_kit: Any, here: Callable[[Any], None], context: Any
+) -> None:
+    """It has no rules, and its job group says what follows a Spot interruption."""
+    here(own_ecs_kit.aws)
+    spot = {"capacity_provider_strategy": {"FARGATE_SPOT": 1}, "on_spot_interruption": "on_demand"}
+    operator = fargate_map(own_ecs_kit, "sleep 0.2", 2, deferrable=True, **spot)
+    own_ecs_kit.aws.set_faults(Faults(interrupt_spot=1))
+    with pytest.raises(TaskDeferred) as deferred:
+        operator.execute(context)
+    arguments = deferred.value.trigger.serialize()[1]
+    assert arguments.pop("changes")["rules"] == {"i": {"launch_type": "FARGATE"}}
+    arguments["job_group"] |= {"on_interruption": "on_demand"}
+    assert asyncio.run(MapTrigger(**arguments).wait())["statuses"] == "SS"
+    providers = [each["capacityProviderName"] for each in own_ecs_kit.aws.started("ecs")]
+    assert providers == ["FARGATE_SPOT", "FARGATE_SPOT", None]
+
+
+def test_a_queue_that_does_not_exist_is_rejected_before_anything_starts(
+    kit: Any, here: Callable[[Any], None], context: Any
+) -> None:
+    """Otherwise the map would fail hours later, when the first host is lost."""
+    here(kit.aws)
+    with pytest.raises(exceptions.SubmissionRejected, match=r"nowhere.*Nothing was started"):
+        batch_map(kit, "true", 2, on_capacity={"job_queue": "nowhere"}).execute(context)
+    assert not jobs_of(kit, kit.queue)
 
 
 @pytest.mark.parametrize(

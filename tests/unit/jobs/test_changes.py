@@ -179,6 +179,7 @@ def test_a_fixed_value_helps_once() -> None:
     rules = {"m": {"memory": 8192}}
     assert change(rules, "m", failed(2048)).values == {"memory": 8192}
     assert isinstance(Changes(rules).after("mm", failed(8192)), AtMaximum)
+    assert isinstance(Changes(rules).after("m", failed(16384)), AtMaximum), "the definition gives more"
     elsewhere = {"m": {"job_queue": "large"}}
     assert change(elsewhere, "m", failed()).values == {"job_queue": "large"}
     assert isinstance(Changes(elsewhere).after("mm", failed()), AtMaximum)

@@ -75,7 +75,7 @@ def test_the_longest_history_fits_into_the_name_of_a_job() -> None:
 
 def test_all_queues_are_listed_that_a_rule_names() -> None:
     """Otherwise a job in another queue would be started twice, and left running by a kill."""
-    job_group = batch_map.job_group("spot", "n", {}, ["on-demand", "spot", "last"])
+    job_group = batch_map.job_group("spot", "n", {}, ["on-demand", "spot", "on-demand", "last"])
     aws: Any = Aws(spot=[["n-0"], ["n-1"]], last=[["n-0-cc"]], **{"on-demand": [["n-0-c", "n-1-c"]]})
     found, cursor = batch_map.page(aws, job_group, None)
     while cursor:

@@ -137,12 +137,12 @@ def test_thirty_items_of_200_that_run_out_of_memory_are_thirty_more_jobs_of_twic
         "changed": {"memory": 4096},
         "text": "memory from 2,048 to 4,096 MiB, because the container ran out of memory and was killed",
     }
-    assert details(state.lines()[30]) == {"changes": [], "not_started_again": None}
+    assert details(state.lines()[30]) == {"changes": None, "not_started_again": None}
 
 
 def test_several_causes_add_up(caplog: pytest.LogCaptureFixture) -> None:
     """What one failure has changed stays changed after the next one."""
-    script = {"": RECLAIMED, "c": OUT_OF_MEMORY, "cm": TIMED_OUT}
+    script: dict[str, Mapping[str, Any]] = {"": RECLAIMED, "c": OUT_OF_MEMORY, "cm": TIMED_OUT}
     with caplog.at_level(logging.INFO):
         aws, state = run_map(1, lambda which, _: script.get(which.history))
     values = [dict(which.values) for which in aws.starts.values()]
