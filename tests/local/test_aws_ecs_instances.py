@@ -148,6 +148,12 @@ def test_placement_constraints_and_strategies_choose_the_instance(cluster: Clust
         ({"placementConstraints": [{"type": "distinctInstance"}] * 11}, "at most 10"),
         ({"placementStrategy": [{"type": "random"}] * 6}, "at most 5"),
         ({"placementStrategy": [{"type": "tight"}]}, "enum value set"),
+        (
+            {"placementConstraints": [{"type": "memberOf", "expression": "attribute:ecs.os-type =~ ["}]},
+            "is no valid pattern",
+        ),
+        ({"overrides": {"cpu": "much"}}, "Invalid 'cpu' setting for task"),
+        ({"overrides": {"memory": "0"}}, "Invalid 'memory' setting for task"),
         ({"launchType": "FARGATE"}, "does not support launch_type FARGATE"),
         ({"launchType": "MANAGED_INSTANCES"}, "require a capacity provider strategy"),
     ],

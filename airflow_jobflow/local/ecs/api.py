@@ -287,7 +287,8 @@ def _check(start: Start) -> None:
     definition, request, launch_type = start.definition, start.request, start.launch_type
     if not model.supports(definition, launch_type):
         raise invalid(f"Task definition does not support launch_type {launch_type}.")
-    if start.on_fargate and (why := validation.definition_error(definition, request)):
+    rule = validation.definition_error if start.on_fargate else validation.instance_size_error
+    if why := rule(definition, request):
         raise client_error(why)
     why = validation.launch_type_error(request, launch_type) or validation.request_error(
         definition, request, launch_type

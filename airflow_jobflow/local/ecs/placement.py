@@ -143,8 +143,15 @@ def _holds(host: Host, term: re.Match[str]) -> bool:
     base = {"equals": "==", "matches": "=~"}.get(operator, NEGATIVE.get(operator, operator))
     holds = {
         "==": lambda: actual == value,
-        "=~": lambda: re.fullmatch(value, actual) is not None,
+        "=~": lambda: _matches(value, actual),
         "in": lambda: actual in [each.strip(" \"'") for each in value.strip("[]").split(",")],
         "exists": lambda: bool(actual),
     }[base]()
     return holds != (operator in NEGATIVE)
+
+
+def _matches(pattern: str, text: str) -> bool:
+    try:
+        return re.fullmatch(pattern, text) is not None
+    except re.error as error:
+        raise ValueError(f"{pattern!r} is no valid pattern: {error}") from None

@@ -9,7 +9,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_jobflow.jobs.fargate_sizes import is_size
+from airflow_jobflow.jobs.fargate_sizes import CPU, MEMORY, is_size, units
 from airflow_jobflow.local.ecs.model import (
     AWSVPC,
     FARGATE,
@@ -217,6 +217,19 @@ def memory_error(definition: Mapping[str, Any]) -> str | None:
     without = (each["name"] for each in containers if not (each.get("memory") or each.get("memoryReservation")))
     rule = "At least one of 'memory' or 'memoryReservation' must be specified."
     return next((f"Invalid setting for container '{name}'. {rule}" for name in without), None)
+
+
+def instance_size_error(definition: Mapping[str, Any], request: Mapping[str, Any]) -> str | None:
+    """Return that the size of a task on an instance is invalid (a ClientException), or None.
+
+    :param definition: the task definition.
+    :param request: the request of RunTask or StartTask.
+    """
+    for name, pattern in {"cpu": CPU, "memory": MEMORY}.items():
+        size = request.get("overrides", {}).get(name) or definition.get(name)
+        if size and units(pattern, size) < 1:
+            return f"Invalid '{name}' setting for task."
+    return None
 
 
 def launch_type_error(request: Mapping[str, Any], launch_type: str) -> str | None:
