@@ -18,7 +18,8 @@ from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import batch, logs
 from airflow_jobflow.jobs.causes import Diagnosis
 from airflow_jobflow.jobs.diagnosis import decisive, diagnose, diagnoses
-from airflow_jobflow.jobs.model import ArrayOutcome, ArrayProgress, ChildFailure, JobState, Outcome, Service, Snapshot
+from airflow_jobflow.jobs.interface import Service
+from airflow_jobflow.jobs.model import ArrayOutcome, ArrayProgress, ChildFailure, JobState, Outcome, Snapshot
 from airflow_jobflow.jobs.report import evidence, failure, most_significant, tolerated
 from airflow_jobflow.jobs.usage import total
 from airflow_jobflow.jobs.wording import FAILURES_IN_FULL, jobs_named, named, sentence

@@ -52,6 +52,8 @@ def follow(execution: Execution[JobSpec], failed: Sequence[Snapshot]) -> None:
     :raises SubmissionError: the failed children of an array cannot be listed.
     """
     rules, attempt = execution.spec.changes, execution.record.attempt
+    if not rules:  # somebody has removed them since the last try
+        attempt.changes, attempt.part_changes = [], []
     if not rules or (execution.spec.changes_children and attempt.size):
         return
     for job in failed[-1:] if attempt.changes else failed:

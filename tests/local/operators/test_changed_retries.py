@@ -120,6 +120,13 @@ def test_a_clear_starts_over(task: Task) -> None:
     assert [each["attempt"] for each in outcome["changes"]] == [2]
 
 
+def test_a_rule_that_was_removed_changes_nothing_any_more(task: Task) -> None:
+    """Somebody has fixed the DAG between two tries, and set the memory itself."""
+    task.fails(kills=1, on_out_of_memory=DOUBLE)
+    assert task.operator(memory=200).execute(task.context)["changes"] is None
+    assert [memory(job) for job in task.jobs()] == [128, 200]
+
+
 def test_a_failure_of_another_cause_keeps_the_change(task: Task) -> None:
     """A job whose memory was doubled still has twice as much when its command fails by itself."""
     task.fails(kills=1, on_out_of_memory=DOUBLE)
