@@ -56,7 +56,7 @@ def _overridden(overrides: Mapping[str, Any], short: Mapping[str, Any]) -> dict[
         result["command"] = short["command"]
     if "environment" in short:
         result = with_variables(result, short["environment"])
-    if amounts := {RESOURCES[name]: f"{value:g}" for name, value in short.items() if name in RESOURCES}:
+    if amounts := {RESOURCES[name]: f"{value:.10g}" for name, value in short.items() if name in RESOURCES}:
         others = [each for each in result.get("resourceRequirements", []) if each.get("type") not in amounts]
         own = [{"type": kind, "value": amount} for kind, amount in amounts.items()]
         result["resourceRequirements"] = [*others, *own]

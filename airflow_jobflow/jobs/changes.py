@@ -88,13 +88,20 @@ def _resource(unit: str, factor: int = 1) -> Callable[[Snapshot], float | None]:
     return had
 
 
+def _memory(last: Snapshot) -> float | None:
+    return _resource("gib", 1024)(last) or sum((last.container_memory or {}).values()) or None
+
+
 QUANTITIES: Final[Mapping[str, Quantity]] = {
-    "memory": Quantity("MiB", _resource("gib", 1024)),
+    "memory": Quantity("MiB", _memory),
     "vcpus": Quantity("vCPUs", _resource("vcpu")),
     "cpu": Quantity("CPU units", _resource("vcpu", CPU_UNITS)),
     "attempt_timeout": Quantity("s", lambda last: last.attempt_timeout, step=60),  # Glue counts in minutes
 }
 """The parameters that a factor can change."""
+
+CONTAINER_MEMORY: Final = "container_memory"
+"""The changed limits of an ECS task's containers, by name: they would stop a container at the memory that it had."""
 
 CPU_PARAMETERS: Final[Mapping[str, int]] = {"vcpus": CPU_UNITS, "cpu": 1}
 """The parameters that say how much CPU a job gets, each with the CPU units in one of its units."""
@@ -189,15 +196,20 @@ class Changes:
         values: dict[str, Any] = {}
         for letter in [*dict.fromkeys(before.replace(newest, "")), newest]:
             of_rule = self._of_rule(letter, last, grows=letter == newest)
-            if unknown := next((name for name, value in of_rule.items() if value is None), ""):
+            unknown = next((name for name, value in of_rule.items() if value is None), "")
+            if unknown and letter == newest and not CAUSES[newest].may_pass:
                 return AtMaximum(newest, _unknown(letter, unknown))
-            values |= of_rule
+            values |= {name: value for name, value in of_rule.items() if value is not None}
         if last.fargate:
             values |= self._fargate_size(values, last, self.rules[newest])
         values = {name: int(value) if _is_whole(value) else value for name, value in values.items()}
         changed = {name: value for name, value in values.items() if self._differs(name, value, newest, before, last)}
         if not changed and not CAUSES[newest].may_pass:
             return AtMaximum(newest, self._at_maximum(newest, last))
+        if last.container_memory and "memory" in values:
+            grown = values["memory"] / (_memory(last) or 1)
+            limits = {CONTAINER_MEMORY: {name: int(mib * grown) for name, mib in last.container_memory.items()}}
+            values, changed = values | limits, changed | (limits if "memory" in changed else {})
         what = ", ".join(described(name, value, last) for name, value in changed.items())
         return Change(newest, values, changed, f"{what or 'nothing changes'}, because {why}")
 
@@ -282,7 +294,7 @@ class Changes:
             most = f"the most that {parameter} allows"
             if last.fargate and MAX not in rule and factor_of(rule[name]) and name in (self.cpu, "memory"):
                 most = "the most that Fargate has"
-            amount = f"{quantity.had(last) or 0:,g} {quantity.unit}"
+            amount = f"{quantity.had(last) or 0:,.10g} {quantity.unit}"
             return f"It already had {amount} ({name}), {most}, so it is not tried again."
         return f"{parameter} was applied before, and nothing is left to change, so it is not tried again."
 
@@ -320,12 +332,14 @@ def described(name: str, value: Any, last: Snapshot | None = None) -> str:
     :param value: its new value.
     :param last: the last snapshot of the failed attempt. Default None: there is none.
     """
+    if name == CONTAINER_MEMORY:
+        return ", ".join(f"the limit of container {each} to {mib:,} MiB" for each, mib in value.items())
     if name not in QUANTITIES:
         return f"{name} to {value if isinstance(value, str) else json.dumps(value)}"
     quantity = QUANTITIES[name]
     had = quantity.had(last) if last else None
-    start = "" if had is None else f"from {had:,g} "
-    return f"{name} {start}to {value:,g} {quantity.unit}"
+    start = "" if had is None else f"from {had:,.10g} "
+    return f"{name} {start}to {value:,.10g} {quantity.unit}"
 
 
 def _because(last: Snapshot, children: Iterable[Snapshot]) -> str:

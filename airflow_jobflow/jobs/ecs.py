@@ -20,6 +20,7 @@ from typing import Any
 from airflow_jobflow.faults import CallError, Fault, classify_failure
 from airflow_jobflow.jobs.attempt import TRY_TAG, Try
 from airflow_jobflow.jobs.calls import Call, member, pages, remembered
+from airflow_jobflow.jobs.changes import CONTAINER_MEMORY
 from airflow_jobflow.jobs.ecs_snapshot import STOPPED, Definition, definition, log_of, snapshot
 from airflow_jobflow.jobs.environment import MAX_OVERRIDES_LENGTH, RESULT_URI, variables, with_context, with_variables
 from airflow_jobflow.jobs.model import Container, JobState, Snapshot, container_streams
@@ -38,6 +39,10 @@ UNREADABLE = (Fault.DENIED, Fault.REJECTED)
 
 UNREADABLE_FOR = 300.0
 """Seconds for which an unreadable definition is not requested again: otherwise every stopped task would request it."""
+
+TOKEN_IN_USE = "ConflictException"  # noqa: S105 -- no secret
+"""ECS's error code for a token that a different request used: one of an earlier try or triggerer, whose task was not
+found yet."""
 
 REASON_LENGTH = 1024
 """The most characters of a reason for StopTask."""
@@ -191,7 +196,7 @@ def overrides(values: Mapping[str, Any], container: str | None) -> dict[str, Any
     """Return ``overrides`` with the values of the short forms.
 
     :param values: validated values by our names. Used are ``overrides``, ``command``, ``environment``, ``gpus``,
-        ``cpu``, ``memory`` and ``ephemeral_storage``.
+        ``cpu``, ``memory`` and ``ephemeral_storage``; and the limits of containers that a retry changes.
     :param container: the container of ``command``, ``environment`` and ``gpus``.
     """
     result = dict(values.get("overrides") or {})
@@ -200,6 +205,8 @@ def overrides(values: Mapping[str, Any], container: str | None) -> dict[str, Any
             result[name] = str(values[name])
     if "ephemeral_storage" in values:
         result["ephemeralStorage"] = {"sizeInGiB": values["ephemeral_storage"]}
+    for name, mib in values.get(CONTAINER_MEMORY, {}).items():
+        result = with_container(result, {"name": name, **container_overrides(result, name), "memory": mib})
     if not OF_CONTAINER.keys() & values.keys():
         return result or None
     own = dict(container_overrides(result, container) or {"name": container})

@@ -14,13 +14,14 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
+from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs import ecs
 from airflow_jobflow.jobs.calls import Call
 from airflow_jobflow.jobs.ecs_snapshot import STOPPED
 from airflow_jobflow.jobs.environment import MAX_OVERRIDES_LENGTH, of_item, variables, with_variables
 from airflow_jobflow.jobs.maps import INDEX, MAP, Found, Start, history_in
 from airflow_jobflow.jobs.owner import with_owner_tags
-from airflow_jobflow.jobs.starting import start_tagged
+from airflow_jobflow.jobs.starting import NotStarted, start_tagged
 
 REPEATABLE = True
 CHECKPOINT = 900.0
@@ -83,9 +84,8 @@ def with_changes(request: Mapping[str, Any], values: Mapping[str, Any]) -> dict[
     """
     changed = {**request, "overrides": ecs.overrides({"overrides": request["overrides"], **values}, None)}
     changed |= {member: values[name] for name, member in MEMBERS.items() if name in values}
-    for name, replaced in REPLACES.items():
-        if name in values and replaced not in values:
-            changed.pop(MEMBERS[replaced], None)
+    for name in [each for each in values if each in REPLACES][-1:]:  # the newest of the two
+        changed.pop(MEMBERS[REPLACES[name]], None)
     network = {member: values[name] for name, member in NETWORK.items() if name in values}
     if network:
         if "assignPublicIp" in network:
@@ -102,7 +102,7 @@ def start(call: Call, job_group: Mapping[str, Any], request: dict[str, Any], whi
     :param job_group: as ``job_group`` returned it.
     :param request: as ``item`` returned it.
     :param which: the item, and the attempt at it.
-    :raises NotStarted: the response has no task.
+    :raises NotStarted: the response has no task; or another triggerer has started the attempt with another request.
     :raises CallError: it was not started, or the response was lost.
     """
     request = with_changes(request, which.values)
@@ -111,7 +111,12 @@ def start(call: Call, job_group: Mapping[str, Any], request: dict[str, Any], whi
     marked = {**_marked(request, token, which, job_group), **identity}
     own = {tag["key"]: tag["value"] for tag in request.get("tags", [])}
     tags, _ = with_owner_tags(own, job_group.get("owner", {}))
-    return start_tagged(call, ecs.run_task, marked, {**marked, "tags": ecs.tags(tags)} if tags else marked)
+    try:
+        return start_tagged(call, ecs.run_task, marked, {**marked, "tags": ecs.tags(tags)} if tags else marked)
+    except CallError as error:
+        if error.code != ecs.TOKEN_IN_USE:
+            raise
+        raise NotStarted(str(error), Fault.TRANSIENT) from error  # the tasks are listed before anything else is started
 
 
 def find_submitted(call: Call, job_group: Mapping[str, Any], which: Start) -> str | None:  # noqa: ARG001

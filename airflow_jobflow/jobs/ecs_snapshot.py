@@ -123,8 +123,10 @@ def _used(task: Mapping[str, Any]) -> dict[str, Any]:
         return used
     begun = task.get("pullStartedAt", task.get("startedAt"))
     sizes = {"vcpu": task.get("cpu"), "gib": task.get("memory")}
+    limits = {each.get("name"): each.get("memory", "") for each in task.get("containers", [])}
     return used | {
         "resources": {unit: int(size) / 1024 for unit, size in sizes.items() if size and size.isdecimal()},
+        "container_memory": {name: int(mib) for name, mib in limits.items() if name and mib.isdecimal()} or None,
         "run_seconds": max(task["stoppedAt"] - begun, 0.0) if begun and "stoppedAt" in task else 0.0,
         "capacity": task.get("capacityProviderName") or task.get("launchType"),
     }

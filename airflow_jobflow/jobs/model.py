@@ -130,6 +130,8 @@ class Snapshot:
     """For how long it ran, in all attempts of the service; of an array, the estimated sum of its children."""
     capacity: str | None = None
     """The type of capacity it ran on, if the service says so; see ``usage.Usage``."""
+    container_memory: Mapping[str, int] | None = None
+    """The MiB of each ECS container that has a limit of its own, by name. None while it runs, or if none has."""
     fargate: bool = False
     """Whether it runs on Fargate, which has certain sizes only."""
     attempt_timeout: float | None = None

@@ -16,6 +16,7 @@ from airflow_jobflow.jobs.array import index_ranges, indexes_of
 from airflow_jobflow.operators.changes import next_change
 
 if TYPE_CHECKING:
+    from airflow_jobflow.jobs.array import Tolerance
     from airflow_jobflow.jobs.attempt import Attempt
     from airflow_jobflow.jobs.calls import Call
     from airflow_jobflow.jobs.changes import Changes
@@ -116,27 +117,35 @@ def entries(parts: Sequence[Part]) -> list[dict[str, Any]]:
 
 
 def next_of_children(
-    rules: Changes, ended: Sequence[Snapshot], attempt: Attempt, children: Mapping[int, Snapshot]
+    rules: Changes,
+    ended: Sequence[Snapshot],
+    attempt: Attempt,
+    children: Mapping[int, Snapshot],
+    tolerance: Tolerance,
 ) -> tuple[dict[str, Any] | None, str]:
     """Return what the next attempt changes for the first failed child with a change; see ``changes.next_change``.
 
-    If nothing is left to change for one of them, that decides: the array fails as long as this child does.
+    If nothing is left to change for more of them than may fail, that decides: the array fails as long as they do.
 
     :param rules: the rules.
     :param ended: the last snapshots of the jobs that ran the array.
     :param attempt: the attempt.
     :param children: the failed children, by index.
+    :param tolerance: how many of all children may fail.
     """
     from airflow_jobflow.jobs.model import ChildFailure
 
+    final: list[str] = []
     found: dict[str, tuple[dict[str, Any], list[int]]] = {}
     for job, part in zip(ended, parts_of(attempt), strict=True):
         for index in (each for each in part.indexes if each in children):
             change, at_maximum = next_change(rules, part.changes, child_of(job, ChildFailure(index, children[index])))
             if at_maximum:
-                return None, f"Child {index}: {at_maximum}"
+                final.append(f"Child {index}: {at_maximum}")
             if change:
                 found.setdefault(json.dumps(change), (change, []))[1].append(index)
+    if final and not tolerance.allows(len(final), attempt.size):
+        return None, final[0]
     for change, indexes in found.values():
         text = f"for children {index_ranges(indexes)}, {change['text']}"
         return {**change, "text": text, "indexes": index_ranges(indexes)}, ""

@@ -164,7 +164,7 @@ class BatchJobSpec(JobSpec):
 
         :param changes: what it changes, see ``Attempt.changes``.
         """
-        changed = values_of(changes)
+        changed = values_of(changes, self.values)
         return batch_request.request({**self.values, **changed}, PARAMETERS.members) if changed else self.request
 
     def _left_to_run(self, earlier: Attempt, jobs: RemoteJobs) -> list[Part] | None:
@@ -280,6 +280,6 @@ def find_group(call: Call, queue: str, name: str, group: str, recorded: Attempt)
     from airflow_jobflow.jobs import batch_search
 
     prefix = batch_search.group_prefix(recorded.job_name or name, group)
-    used = [values_of(changes).get("job_queue", queue) for changes in recorded.part_changes]
+    used = [values_of(changes, {}).get("job_queue", queue) for changes in recorded.part_changes]
     queues = dict.fromkeys([recorded.queue or queue, *used])
     return [each for queue in queues for each in batch_search.find_group(call, queue, prefix)]

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 PARAMETERS: Final = {CAUSES[letter].parameter: Parameter("", params_json.change_rule) for letter in "mct"}
 """The parameters with the rules, for the tables of the operators."""
 
+MAX_FACTOR: Final = 1000
+"""The largest factor: more is a slip."""
+
 NEEDS_STORE: Final = ("job_queue", "cluster")
 """Parameters that say where a job is found. A later try knows what they were only from the task state store."""
 
@@ -42,10 +45,13 @@ def changes_of(
         if cause.parameter in PARAMETERS and cause.parameter in values:
             rules[letter] = _validated(cause.parameter, values[cause.parameter], values, table, names)
     _reject_conflicts(rules, values)
+    together: dict[str, Any] = {}
     for letter, rule in rules.items():
         fixed = {name: value for name, value in rule.items() if name not in (*QUANTITIES, MAX)}
+        together |= fixed
         try:
             check(fixed)
+            check(together)  # a job may fail for one cause after the other
         except InvalidParameter as error:
             raise invalid_parameter(CAUSES[letter].parameter, rule, f"cannot be applied: {error}") from error
     return Changes(rules, "vcpus" if "vcpus" in names else "cpu")
@@ -83,8 +89,8 @@ def _value(label: str, name: str, value: Any, values: Mapping[str, Any], table: 
         return table[name].check(label, value)
     if factor is None:
         return _amount(label, name, value, values, table)
-    if factor <= 1:
-        raise invalid_parameter(label, value, "a factor must be above 1")
+    if not 1 < factor <= MAX_FACTOR:
+        raise invalid_parameter(label, value, f"a factor must be above 1, and at most {MAX_FACTOR}")
     return value
 
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow.exceptions import JobFailed, JobFailedFinally, JobflowError, SubmissionError
-from airflow_jobflow.jobs.changes import CAUSES, Change, Changes
+from airflow_jobflow.jobs.changes import CAUSES, QUANTITIES, Change, Changes
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.attempt import Attempt
@@ -35,12 +35,15 @@ def history(changes: Sequence[Mapping[str, Any]]) -> str:
     return "".join(LETTERS[each["cause"]] for each in changes)
 
 
-def values_of(changes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def values_of(changes: Sequence[Mapping[str, Any]], given: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters that an attempt gets in place of the operator's.
 
     :param changes: the entries for all changes so far, oldest first.
+    :param given: the operator's own parameters. An amount that is larger there stays: somebody has raised it since.
     """
-    return {name: value for each in changes for name, value in each["changed"].items()}
+    changed = {name: value for each in changes for name, value in each["changed"].items()}
+    amounts = {name: max(changed[name], given[name]) for name in QUANTITIES if name in changed and name in given}
+    return changed | amounts
 
 
 def follow(execution: Execution[JobSpec], failed: Sequence[Snapshot]) -> None:
@@ -174,7 +177,7 @@ def _with_changes(
     if spec.changes_children and attempt.size:
         from airflow_jobflow.operators.batch_redrive import next_of_children
 
-        change, at_maximum = next_of_children(spec.changes, ended, attempt, children)
+        change, at_maximum = next_of_children(spec.changes, ended, attempt, children, execution.tolerance)
     else:
         change, at_maximum = next_change(spec.changes, attempt.changes, ended[0], list(children.values()))
         if change:  # AWS may not describe the failed job any more when the next try begins

@@ -21,9 +21,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-TOKEN_IN_USE: Final = "ConflictException"  # noqa: S105 -- no secret
-"""ECS's error code for a token that a different request used: one of an earlier try, whose task was not found yet."""
-
 SPOT_ATTEMPTS: Final = 4
 """How many attempts one try of the task makes of a job whose Spot capacity is taken back, the first included."""
 
@@ -55,7 +52,8 @@ class EcsTaskSpec(JobSpec):
 
         definition, before, owner = self.parameters.definition, record.attempt, record.owner
         definition.check_containers(jobs)
-        values = changed(self.parameters.values, values_of(before.changes))
+        given = self.parameters.values
+        values = changed(given, values_of(before.changes, given))
         interruptions = before.interruptions if before.number else 0
         was_declined = bool(before.number) and before.declined
         by = (record.is_repeated and before.submitted_by) or str(record.this_try)
@@ -121,7 +119,7 @@ class EcsTaskSpec(JobSpec):
         except NotStarted as error:
             declined = error
         except CallError as error:
-            if error.code != TOKEN_IN_USE:
+            if error.code != ecs.TOKEN_IN_USE:
                 raise
             declined = NotStarted(str(error), Fault.TRANSIENT)
         if record.durable and (found := self._find_again(call, record, jobs)):

@@ -223,7 +223,8 @@ class GlueRunSpec(JobSpec):
         from airflow_jobflow.jobs.owner import ARGUMENT
         from airflow_jobflow.operators import submission
 
-        changed, token, inputs = values_of(record.attempt.changes), record.new_attempt(), record.inputs
+        changed, inputs = values_of(record.attempt.changes, self.values), record.inputs
+        token = record.new_attempt()
         request = {**self.request, **glue_run.request(changed, RUN_PARAMETERS.members)}
         added = {f"--{name}": value for name, value in inputs.context(record).items()}
         if uri := inputs.result_uri(record):

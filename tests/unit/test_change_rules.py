@@ -8,7 +8,7 @@ import pytest
 
 from airflow_jobflow.exceptions import InvalidParameter, JobFailed
 from airflow_jobflow.operators.batch import BatchJobOperator
-from airflow_jobflow.operators.ecs import FargateTaskOperator
+from airflow_jobflow.operators.ecs import EcsTaskOperator, FargateTaskOperator
 from tests.unit.scripted_aws import context
 
 BATCH: dict[str, Any] = {"task_id": "t", "job_name": "n", "job_queue": "q", "job_definition": "d"}
@@ -30,6 +30,7 @@ SPOT = {"capacity_provider_strategy": {"FARGATE_SPOT": 1}}
             "on_capacity['memory']='2x': must be a number of at least 4 (MiB), or a factor",
         ),
         ({"on_out_of_memory": {"memory": "x1"}}, "on_out_of_memory['memory']='x1': a factor must be above 1"),
+        ({"on_out_of_memory": {"memory": "x1e308"}}, "a factor must be above 1, and at most 1000"),
         ({"on_capacity": {"job_queue": "x2"}}, "a factor applies only to vcpus, memory, attempt_timeout"),
         ({"on_out_of_memory": {"memory": 1024, "max": 2048}}, "on_out_of_memory['max']=2048: bounds one factor"),
         ({"on_out_of_memory": {"memory": "x2", "vcpus": "x2", "max": 4}}, "and there is more than one"),
@@ -141,3 +142,11 @@ def test_a_rule_without_a_store_is_checked_only_where_it_matters() -> None:
 
     check_store(execution)
     assert JobFailed("it failed").change is None
+
+
+def test_two_rules_that_a_task_cannot_have_together_are_rejected() -> None:
+    """A task that failed for one cause and then for the other would be rejected by AWS."""
+    rules = {"on_out_of_memory": {"launch_type": "EC2"}, "on_capacity": {"capacity_provider_strategy": {"mine": 1}}}
+    EcsTaskOperator(**ECS, on_capacity=rules["on_capacity"]).check()
+    with pytest.raises(InvalidParameter, match="on_capacity=.*cannot be applied: launch_type='EC2': capacity_provider"):
+        EcsTaskOperator(**ECS, **rules).check()

@@ -216,6 +216,24 @@ def test_a_child_at_the_maximum_fails_the_array_finally(task: Task) -> None:
     assert "\nChild 0: It already had 128 MiB (memory)" in str(error)
 
 
+def test_children_at_the_maximum_that_are_tolerated_do_not_keep_others_from_a_retry(task: Task) -> None:
+    """The array succeeds as soon as enough of the others do."""
+    script = 'i=$AWS_BATCH_JOB_ARRAY_INDEX; j=${JOBFLOW_ARRAY_INDEX:-$i}; test "$j" = 0 && exit 3; exit 137'
+    parameters: dict[str, Any] = {"array_size": 3, "redrive": True, "on_out_of_memory": {"memory": "x2", "max": 128}}
+    error = task.fails(command=["sh", "-c", script], tolerated_failure_count=2, **parameters)
+    assert not isinstance(error, exceptions.JobFailedFinally), "only child 0 has to succeed"
+    error = task.fails(command=["sh", "-c", script], tolerated_failure_count=1, **parameters)
+    assert isinstance(error, exceptions.JobFailedFinally)
+
+
+def test_memory_that_somebody_has_raised_between_two_tries_is_not_lowered(task: Task) -> None:
+    """The user knows better how much the job needs."""
+    task.fails(kills=2, on_out_of_memory=DOUBLE)
+    task.fails(kills=2, memory=1000, on_out_of_memory=DOUBLE)
+    task.operator(kills=2, memory=1000, on_out_of_memory=DOUBLE).execute(task.context)
+    assert [memory(job) for job in task.jobs()] == [128, 1000, 2000]
+
+
 def test_an_array_that_is_not_redriven_is_changed_as_a_whole(task: Task) -> None:
     """All its children run again."""
     parameters: dict[str, Any] = {"array_size": 2, "kills": 1, "on_out_of_memory": DOUBLE}

@@ -13,6 +13,7 @@ from airflow_jobflow import exceptions
 from airflow_jobflow.local import Faults, LocalAws, Settings
 from airflow_jobflow.operators.definitions import forget_definitions
 from airflow_jobflow.operators.ecs import EcsMapOperator, EcsTaskOperator
+from tests.local.tries import retried
 
 EC2 = {"launch_type": "EC2"}
 SPOT = "spot-instances"
@@ -207,6 +208,17 @@ def test_the_end_of_a_spot_instance_starts_another_attempt(
         assert operator.execute(context)["state"] == "SUCCEEDED"
     started = [each for each in small.started("ecs") if each["clusterArn"].endswith(kit.cluster)]
     assert len(started) == (2 if policy == "retry" else 1)
+
+
+def test_a_container_with_a_limit_of_its_own_gets_more_memory(kit: Any, make: Any, context: Any) -> None:
+    """On instances, most definitions limit the container and not the task."""
+    context["ti"].max_tries = 1
+    rules = {**EC2, "on_out_of_memory": {"memory": "x1.5"}}
+    with pytest.raises(exceptions.JobFailed, match="the limit of container main to 768 MiB"):
+        make("exit 137", **rules).execute(context)
+    outcome = make("true", **rules).execute(retried(context))
+    task = kit.look(outcome["job_id"])
+    assert (task["memory"], task["containers"][0]["memory"]) == ("768", "768")
 
 
 def test_a_task_without_free_resources_is_started_on_other_capacity(

@@ -238,3 +238,31 @@ def test_a_bounded_time_limit_is_not_rounded_beyond_its_bound() -> None:
 def test_vcpus_outside_fargate_are_whole() -> None:
     """Batch on EC2 has no parts of a vCPU."""
     assert change({"t": {"vcpus": "x1.5"}}, "t", failed(reason=TIMED_OUT, vcpus=3)).values == {"vcpus": 5}
+
+
+def test_a_task_whose_memory_is_not_known_keeps_it_when_its_capacity_is_taken_away() -> None:
+    """A host may be lost before the task has a size; that is no reason to give up."""
+    lost = failed(None, reason=SPOT, exit_code=None)
+    assert change({**DOUBLE, "c": {"job_queue": "q"}}, "mc", lost).values == {"job_queue": "q"}
+    assert change({"c": {"memory": "x2"}}, "c", lost).values == {}
+
+
+def test_the_limits_of_containers_grow_with_their_task() -> None:
+    """A container that ran out of memory at a limit of its own would do so again, however much its task has."""
+    last = failed(2560, container_memory={"app": 2048, "logs": 256})
+    found = change(DOUBLE, "m", last, cpu="cpu")
+    assert found.values == found.changed == {"memory": 5120, "container_memory": {"app": 4096, "logs": 512}}
+    assert found.text.startswith(
+        "memory from 2,560 to 5,120 MiB, the limit of container app to 4,096 MiB, the limit of container logs to 512 "
+    )
+    only_containers = failed(None, container_memory={"app": 2048, "logs": 256})
+    assert change(DOUBLE, "m", only_containers).values["memory"] == 4608, "instances need no size of the task itself"
+    grown = failed(5120, container_memory={"app": 4096}, reason=SPOT, exit_code=None)
+    kept = change({**DOUBLE, "c": {}}, "mc", grown)
+    assert (kept.values, kept.changed) == ({"memory": 5120, "container_memory": {"app": 4096}}, {})
+
+
+def test_large_amounts_are_written_in_full() -> None:
+    """Instances have up to 24 TiB; 1.04858e+06 is no amount that AWS takes."""
+    found = change({"m": {"memory": "x2"}}, "m", failed(1_048_576))
+    assert found.text.startswith("memory from 1,048,576 to 2,097,152 MiB")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs import batch, batch_map, batch_request, ecs_map, ecs_snapshot
 from airflow_jobflow.jobs.attempt import Try
 from airflow_jobflow.jobs.batch_search import NAME_LENGTH, attempt_name
@@ -14,6 +15,7 @@ from airflow_jobflow.jobs.environment import variables
 from airflow_jobflow.jobs.maps import MAX_ATTEMPTS, Found, Start, history_in
 from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.jobs.owner import group_in_name
+from airflow_jobflow.jobs.starting import NotStarted
 from airflow_jobflow.operators import batch_parameters, ecs_parameters
 from airflow_jobflow.triggers.map import MapTrigger
 
@@ -251,3 +253,42 @@ def test_a_map_of_an_older_version_starts_items_again_as_before(
     trigger = MapTrigger(service="ecs", job_group=job_group, size=1, indexes="0", requests="", attempts=attempts)
     assert trigger.changes["rules"] == rules
     assert MapTrigger(**trigger.serialize()[1]).changes == trigger.changes
+
+
+def test_the_limits_of_containers_change_with_the_memory_of_their_task() -> None:
+    """What else was overridden stays."""
+    own = {"containerOverrides": [{"name": "main", "command": ["a"], "memory": 512}, {"name": "logs", "cpu": 1}]}
+    values = {"memory": 2048, "container_memory": {"main": 1024, "logs": 64}}
+    request = run(Start(0, "m", values=values), overrides=own)
+    main, logs = (dict(each) for each in request["overrides"]["containerOverrides"])
+    assert logs == {"name": "logs", "cpu": 1, "memory": 64}
+    assert main.pop("environment")
+    assert main == {"name": "main", "command": ["a"], "memory": 1024}
+
+
+def test_the_newest_of_launch_type_and_strategy_counts() -> None:
+    """Two causes may change one each, and ECS takes only one of them."""
+    strategy = {"capacity_provider_strategy": [{"capacityProvider": "FARGATE", "weight": 1}]}
+    request = run(Start(0, "mi", values={**strategy, "launch_type": "FARGATE"}))
+    assert (request["launchType"], "capacityProviderStrategy" in request) == ("FARGATE", False)
+    request = run(Start(0, "im", values={"launch_type": "FARGATE", **strategy}))
+    assert ("launchType" in request, "capacityProviderStrategy" in request) == (False, True)
+
+
+def test_an_attempt_that_another_triggerer_has_started_differently_is_no_rejected_item() -> None:
+    """The item would fail although its task runs, and the task would be stopped."""
+
+    class InUse(Aws):
+        def __call__(self, operation: str, **_: Any) -> dict[str, Any]:
+            raise CallError(Fault.REJECTED, f"{operation}: ConflictException", "ConflictException")
+
+    aws: Any = InUse()
+    with pytest.raises(NotStarted) as declined:
+        ecs_map.start(aws, ecs_map.job_group("c", "g", "t", {}), ecs_map.item({}, "main", 0, {}), Start(0, "m"))
+    assert declined.value.may_pass, "the map lists its tasks, and starts the attempt again if it is not among them"
+
+
+def test_a_large_memory_is_written_in_full() -> None:
+    """1.04858e+06 is no amount that Batch takes."""
+    request = submitted(batch_map.job_group("q", "n", {}), Start(0, "m", values={"memory": 1_048_576}))
+    assert request["containerOverrides"]["resourceRequirements"] == [{"type": "MEMORY", "value": "1048576"}]
