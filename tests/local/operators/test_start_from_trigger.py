@@ -347,6 +347,26 @@ def test_a_failed_job_is_reported_by_a_worker_and_the_retry_starts_another(case:
     assert len(case.started()) == 2
 
 
+@pytest.mark.parametrize("case", [Batch, Fargate], indirect=True)
+@pytest.mark.parametrize("is_reported", [True, False])
+@pytest.mark.usefixtures("supervisor")
+def test_the_retry_of_a_job_that_failed_in_the_triggerer_is_changed(
+    case: Case, worker: Any, *, is_reported: bool
+) -> None:
+    """Whether a worker has recorded the failure, or nobody has."""
+    worker["ti"].max_tries = 1
+    memory = 128 if isinstance(case, Batch) else 2048
+    given = {"command": ["sh", "-c", "exit 137"], "memory": memory, "on_out_of_memory": {"memory": "x2"}}
+    event = fired(start_trigger(dag_of(case, **given)))
+    if is_reported:
+        with pytest.raises(JobFailed, match="The next attempt: memory from"):
+            taken_over(case, event, worker, **given)
+    given["command"] = ["true"]
+    outcome = case.make(task_id="s", deferrable=False, **given).execute(retried(worker))
+    [change] = outcome["changes"]
+    assert (change["attempt"], change["changed"]["memory"], len(case.started())) == (2, 2 * memory, 2)
+
+
 @pytest.mark.parametrize("case", CASES, indirect=True)
 @pytest.mark.usefixtures("supervisor")
 def test_a_retry_continues_with_a_job_that_was_started_in_the_triggerer(case: Case, worker: Any) -> None:
