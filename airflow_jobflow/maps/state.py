@@ -9,7 +9,8 @@ Invariants:
   failed.
 - With ``stop_on_failure`` nothing is started once more items have failed than are tolerated.
 - An item whose job cannot be described has not failed: no job is stopped because another cannot be described.
-- Items are started in their order. Items that are started again come first.
+- Items are started in their order. Items that are started again come first; but last if there is no capacity for one,
+  because it may have grown beyond what any instance has, and others may not wait for it.
 - Memory is bounded: one character per item, the ids of running jobs, and the result lines of items that failed or were
   started again (of all items, if the map is small).
 """
@@ -175,7 +176,7 @@ class MapState:
         self._next_starts[start.index] = replace(start, turn=start.turn + no_capacity, values=values)
         if change:
             self._changed_starts.setdefault(start.index, []).append(change.to_dict(start.attempt))
-        self._wait_again(start.index)
+        self._wait_again(start.index, last=no_capacity and bool(start.history) and change is None)
 
     def record_rejected(self, index: int, line: str) -> None:
         """Record that the service rejected an item's start, so the item has failed.
@@ -242,9 +243,9 @@ class MapState:
         self._running[job_id] = index
         self._set_status(index, RUNNING)
 
-    def _wait_again(self, index: int) -> None:
+    def _wait_again(self, index: int, *, last: bool = False) -> None:
         self._set_status(index, NOT_STARTED)
-        self._to_start.appendleft(index)
+        self._to_start.append(index) if last else self._to_start.appendleft(index)
 
     def _end(self, index: int, status: str, line: str) -> None:
         self._set_status(index, status)

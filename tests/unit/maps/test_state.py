@@ -127,6 +127,23 @@ def test_an_interruption_is_a_new_attempt_and_missing_capacity_a_new_turn() -> N
     assert state.next_start() is None
 
 
+def test_an_item_that_has_grown_too_large_for_any_instance_keeps_no_other_item_waiting() -> None:
+    """Nothing else would be started until the deadline."""
+    state = map_state(3, max_concurrency=1, attempts=3)
+    assert state.next_start() == Start(0)
+    state.record_started(0, "a")
+    state.start_again("a", INTERRUPTED)
+    again = state.next_start()
+    assert again == Start(0, "i")
+    state.requeue(again, no_capacity=True)
+    starts = []
+    while (start := state.next_start()) and start.index:
+        starts.append(start.index)
+        state.record_started(start.index, str(start.index))
+        state.record_end(str(start.index), "", SUCCEEDED)
+    assert (starts, start) == ([1, 2], Start(0, "i", turn=1))
+
+
 def test_running_jobs_still_end_after_starting_was_stopped() -> None:
     """A map with items that were not started is not over."""
     state = map_state(2, max_concurrency=2)
