@@ -236,6 +236,8 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
             reattached = EarlierTries(execution).started_in_triggerer(event)
         elif not (execution.record.is_first_try or execution.record.attempt.number):
             reattached = EarlierTries(execution).reattach()
+        if not reattached:
+            execution.spec.prepare(execution.jobs)
         job_ids = list(reattached) or CapacityWait(self, execution).submit(lambda: self._killed)
         self._to_stop = () if execution.record.attempt.joined else job_ids
         if self._killed:
@@ -291,7 +293,7 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
             )
         except (WaitError, JobNotFound) as error:
             raise unfinished.not_described(execution, error) from error
-        return outcomes[0]
+        return outcomes[0] if execution.spec.function is None else execution.spec.function.value(outcomes[0])
 
     # Deferrals that Airflow ends, and kills.
 

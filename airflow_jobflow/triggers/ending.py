@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OUTCOME, OUTCOMES, NOTHING = "outcome", "outcomes", "nothing"
-"""What a task returns: the outcome of its one job, a list of outcomes, or nothing because of ``do_xcom_push=False``."""
+OUTCOME, OUTCOMES, RESULT, NOTHING = "outcome", "outcomes", "result", "nothing"
+"""What a task returns: the outcome of its one job, a list of outcomes, what the function of its job returned, or
+nothing because of ``do_xcom_push=False``."""
 
 
 async def success(
@@ -46,7 +47,7 @@ async def success(
     :param access: the AWS connection to use for details that a poll does not return.
     :param service: our name of the service, such as ``batch``.
     :param seen: the last snapshots of the jobs, in the order in which the task names them.
-    :param returns: what the task returns: ``OUTCOME``, ``OUTCOMES`` or ``NOTHING``.
+    :param returns: what the task returns, one of the constants of this module.
     :param noted: the console URLs that are stored for the task already. Default None, for none.
     :param result: where the one job writes its result. Default None: it has none.
     :return: None if a worker must end the task: a job has not succeeded, or its result could not be pushed.
@@ -56,10 +57,7 @@ async def success(
     links: dict[str, Any] = {}
     try:
         if returns != NOTHING:
-            several = returns == OUTCOMES
-            links = await asyncio.to_thread(
-                _push_result, task_instance, access, service, seen, several=several, result=result
-            )
+            links = await asyncio.to_thread(_push_result, task_instance, access, service, seen, (returns, result))
     except Exception as error:  # noqa: BLE001 -- whatever AWS or an XCom backend raises, a worker tries again
         log.warning("Could not complete the task in the triggerer; resuming on a worker: %s", error)
         return None
@@ -71,9 +69,7 @@ def _push_result(
     access: Access,
     service: str,
     seen: Sequence[Snapshot],
-    *,
-    several: bool,
-    result: str | None = None,
+    what: tuple[str, str | None],
 ) -> dict[str, str]:
     """Push the outcomes, as a worker would, and return the console URLs of the first job.
 
@@ -81,6 +77,7 @@ def _push_result(
     backend. The event carries the URLs: the API server reads them, bypassing any XCom backend, and a push is expensive,
     because the triggerer answers one request in each iteration of its loop.
     """
+    returns, result = what
     module = job_service(service)
     client = service_client(access, module.CLIENT)
     with_final_details = [run_blocking(client, module.with_final_details, snapshot, retry=ONCE) for snapshot in seen]
@@ -93,5 +90,7 @@ def _push_result(
         outcomes[0] |= returned.to_dict()
     for outcome in outcomes:
         publish_usage(service, outcome["usage"])
-    set_xcom(task_instance, "return_value", outcomes if several else outcomes[0])
+    value = {OUTCOMES: outcomes, OUTCOME: outcomes[0], RESULT: outcomes[0].get("result")}[returns]
+    if value is not None:  # as Airflow on a worker
+        set_xcom(task_instance, "return_value", value)
     return pages(service, with_final_details[0])

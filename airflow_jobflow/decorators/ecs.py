@@ -1,0 +1,63 @@
+"""``@task.fargate`` and ``@task.fargate_map``: a Python function runs in a Fargate task, or in one for each element."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from airflow_jobflow.decorators.base import FUNCTION_RULES, RunsFunction, decorator
+from airflow_jobflow.jobs.environment import MAX_OVERRIDES_LENGTH
+from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
+from airflow_jobflow.operators.ecs_map_spec import FargateMapSpec
+from airflow_jobflow.operators.ecs_spec import PARAMETERS, FargateTaskSpec
+
+if TYPE_CHECKING:
+    from airflow_jobflow.airflow_compat.decorators import TaskDecorator
+    from airflow_jobflow.decorators.base import MapDecorator
+    from airflow_jobflow.waiting.trigger_start import StartRules
+
+
+class _FargateFunction(RunsFunction):
+    OVERRIDES: ClassVar = ("overrides", MAX_OVERRIDES_LENGTH)
+
+
+class _FargateFunctionOperator(_FargateFunction, FargateTaskOperator):
+    start_rules: ClassVar[StartRules] = FUNCTION_RULES
+    custom_operator_name = "@task.fargate"
+    template_fields: Sequence[str] = (*RunsFunction.template_fields, *FargateTaskOperator.template_fields)
+
+    def _job_spec(self) -> FargateTaskSpec:
+        return self.spec_of_call(FargateTaskSpec, PARAMETERS.of(self))
+
+
+class _FargateFunctionMapOperator(_FargateFunction, FargateMapOperator):
+    start_rules: ClassVar[StartRules] = FUNCTION_RULES
+    custom_operator_name = "@task.fargate_map"
+    template_fields: Sequence[str] = (*RunsFunction.template_fields, *FargateMapOperator.template_fields)
+    is_map = True
+
+    def _map_spec(self) -> FargateMapSpec:
+        return self.spec_of_call(FargateMapSpec, PARAMETERS.of(self))
+
+
+def fargate_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+    """Run a Python function in a Fargate task. In DAGs, this is ``@task.fargate``.
+
+    :param python_callable: the function. Default None: the decorator has parameters.
+    :param kwargs: parameters of :class:`airflow_jobflow.operators.ecs.FargateTaskOperator`, with ``result`` ``log`` by
+        default, and ``result_required`` True; ``serializer``, ``python_command`` and ``multiple_outputs``.
+    :raises TypeError: the function cannot run in a container; the message says why.
+    """
+    made: TaskDecorator = decorator(_FargateFunctionOperator, python_callable, **kwargs)
+    return made
+
+
+def fargate_map_task(**kwargs: Any) -> MapDecorator:
+    """Run a Python function in Fargate tasks, one for each element of its first argument: ``@task.fargate_map``.
+
+    :param kwargs: parameters of :class:`airflow_jobflow.operators.ecs.FargateMapOperator` without ``items``, with
+        ``result_required`` True by default; ``serializer`` and ``python_command``.
+    :raises TypeError: the function cannot run in a container; the message says why.
+    """
+    made: MapDecorator = decorator(_FargateFunctionMapOperator, None, **kwargs)
+    return made
