@@ -72,6 +72,8 @@ class FunctionCall:
     source: FunctionSource = field(init=False)
     items: list[dict[str, Any]] = field(init=False, default_factory=list)
     """The items of a map."""
+    variables: dict[str, str] = field(init=False, default_factory=dict)
+    """What every job gets; the jobs of a map through its ``job_group``, because there may be ten thousand requests."""
     stored: tuple[str, str] | None = field(init=False, default=None)
     """The address and the text of the object that the jobs read; None if the overrides have everything."""
     _arguments: Any = field(init=False)
@@ -140,18 +142,19 @@ class FunctionCall:
             self.stored, text = (uri, text), uri
         if len(text) > room:
             raise InvalidParameter(self._too_long(limit, fixed, len(text), lengths, prefix))
-        return {**values, "command": command, "environment": {**given, RUNNER: runner(), FUNCTION: text}}
+        self.variables = {RUNNER: runner(), FUNCTION: text}
+        return {**values, "command": command, "environment": {**given, **({} if self.is_map else self.variables)}}
 
     def _too_long(self, limit: int, fixed: int, length: int, lengths: Sequence[int], prefix: str | None) -> str:
         """Return the message about overrides that are too long."""
-        parts = [f"its source{'' if self.is_map else ' and arguments'}, compressed, {length:,}"]
+        parts = [f"{length:,} for its source{'' if self.is_map else ' and arguments'}, compressed"]
         if lengths:
-            parts.append(f"the argument of call {lengths.index(max(lengths))} {max(lengths):,}")
-        parts.append(f"everything else {fixed:,}")
+            parts.append(f"{max(lengths):,} for the argument of call {lengths.index(max(lengths))}")
+        parts.append(f"{fixed:,} for everything else")
         advice = "With result='s3://bucket/prefix', the source and the arguments travel through S3"
         if prefix or self.is_map:
             advice = "Write large arguments to S3, and pass their addresses"
-        return f"{self}: the overrides of a job take {limit:,} characters. It needs {', '.join(parts)}. {advice}"
+        return f"{self}: the overrides of a job take {limit:,} characters, and it needs {', '.join(parts)}. {advice}"
 
     def _members(self, prefix: str | None) -> dict[str, Any]:
         advice = "Write it to S3 in the function, and return its address."
