@@ -74,6 +74,19 @@ def test_the_branch_is_taken_by_what_the_job_returned(test_dag: Callable[..., An
     }
 
 
+def test_python_functions_get_their_arguments_and_return_their_values(test_dag: Callable[..., Any]) -> None:
+    """From task to task, as functions on workers do; a mapped one gets one task instance for each argument."""
+    run = test_dag("python_functions", points=1000)
+    assert run.state == "success"
+    assert run.states == {
+        **{f"count_inside[{index}]": "success" for index in range(3)},
+        "estimate": "success",
+        "report": "success",
+    }
+    assert run.returned("report") == f"π is about {run.returned('estimate')}"
+    assert 3 < run.returned("estimate") < 3.3
+
+
 @pytest.fixture
 def notifications(dags: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the notifications, which are recorded instead of the callable that users replace."""
@@ -128,6 +141,7 @@ def test_the_trigger_form_explains_itself(dags: Any) -> None:
         "fargate_map",
         "fargate_map_expand",
         "glue_crawler_then_job",
+        "python_functions",
         "stop_orphans",
     }
     for dag in dags.values():
