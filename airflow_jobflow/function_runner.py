@@ -59,7 +59,10 @@ def main() -> None:
 
 
 def function(call: dict[str, Any]) -> Any:
-    """Return the function. Its defaults and annotations are left out, because they may refer to the DAG's file."""
+    """Return the function. Its defaults and annotations are left out, because they may refer to the DAG's file.
+
+    :param call: what ``JOBFLOW_FUNCTION`` has.
+    """
     file, line, source = call["file"], call["line"], call["source"]
     is_indented = source[:1] in " \t"
     text = "\n" * (line - 2) + "if 1:\n" + source if is_indented else "\n" * (line - 1) + source
@@ -78,12 +81,22 @@ def function(call: dict[str, Any]) -> Any:
 
 
 def decoded(value: Any, serializer: str) -> Any:
-    """Return a value that was serialized."""
+    """Return a value that was serialized.
+
+    :param value: as JSON has it.
+    :param serializer: ``json`` or ``cloudpickle``.
+    """
     return value if serializer == "json" else pickle.loads(base64.b64decode(value))
 
 
 def encoded(value: Any, call: dict[str, Any]) -> str:
-    """Return what the function returned as JSON."""
+    """Return what the function returned as JSON.
+
+    :param value: what it returned.
+    :param call: what ``JOBFLOW_FUNCTION`` has.
+    :raises TypeError: it is not JSON, and should be.
+    :raises ValueError: it is too long.
+    """
     if not call["most"]:
         return ""
     if call["serializer"] == "json":
@@ -103,7 +116,12 @@ def encoded(value: Any, call: dict[str, Any]) -> str:
 
 
 def not_json(value: Any, what: str, depth: int = 0) -> Iterator[str]:
-    """Say what in a value is not JSON."""
+    """Say what in a value is not JSON.
+
+    :param value: the value.
+    :param what: its name.
+    :param depth: how deep it is nested. Default 0.
+    """
     if depth > DEEPEST:
         yield f"{what[:100]}... is nested too deeply"
     elif isinstance(value, (dict, list, tuple)):
@@ -118,7 +136,10 @@ def not_json(value: Any, what: str, depth: int = 0) -> Iterator[str]:
 
 
 def raised(error: BaseException) -> str:
-    """Print the traceback of an exception without the frames of this module, and return it as JSON."""
+    """Print the traceback of an exception without the frames of this module, and return it as JSON.
+
+    :param error: the exception.
+    """
     report = traceback.TracebackException.from_exception(error)
     frames = [frame for frame in report.stack if frame.filename != "<string>"]
     report.stack = traceback.StackSummary.from_list(frames)
@@ -134,7 +155,10 @@ def raised(error: BaseException) -> str:
 
 
 def write(text: str) -> None:
-    """Write a result to S3, or to the log: in a line of its own, whatever the function has printed."""
+    """Write a result to S3, or to the log: in a line of its own, whatever the function has printed.
+
+    :param text: the result.
+    """
     uri = os.environ.get("JOBFLOW_RESULT_URI")
     if uri:
         in_s3(uri, text)
@@ -143,7 +167,11 @@ def write(text: str) -> None:
 
 
 def in_s3(uri: str, text: str | None = None) -> str:
-    """Read an object, or write it."""
+    """Read an object, or write it.
+
+    :param uri: its address.
+    :param text: its content. Default None, to read it.
+    """
     bucket, _, key = uri[5:].partition("/")
     try:
         import boto3

@@ -1,9 +1,9 @@
 """### Run Python functions in containers
 
-**Python functions**: estimate π. Three Batch jobs throw points at a square and count those inside the circle; a Fargate
-task makes the estimate of their counts.
+**Python functions**: compute π as the integral of 4 / (1 + x²) from 0 to 1. Three Batch jobs integrate a part each,
+and a Fargate task adds the results.
 
-- The functions run in containers that have Python and nothing of Airflow. Imports are in their bodies.
+- The functions run in containers that have Python and nothing of Airflow. So imports are in their bodies.
 - A function gets its arguments, and returns its value or raises its exception, as any task does.
 - Replace the image with your own, and the functions with yours.
 """
@@ -32,7 +32,7 @@ IMAGE: dict[str, Any] = {
     doc_md=__doc__,
     render_template_as_native_obj=True,
     params={
-        "points": Param(10_000, type="integer", minimum=1, description="How many points each Batch job throws"),
+        "steps": Param(10_000, type="integer", minimum=1, description="How many steps each Batch job makes"),
         "execution_role": Param(
             "arn:aws:iam::123456789012:role/execution",
             type="string",
@@ -44,25 +44,25 @@ IMAGE: dict[str, Any] = {
     },
 )
 def python_functions() -> None:
-    """Count points in Batch jobs, and make an estimate of the counts in a Fargate task."""
+    """Integrate in Batch jobs, and add the results in a Fargate task."""
 
     @task.batch(job_queue="hello-world-queue", **IMAGE)
-    def count_inside(points: int, seed: int) -> int:
-        from random import Random
+    def integrate(part: int, parts: int, steps: int) -> float:
+        from math import fsum
 
-        random = Random(seed)
-        return sum(random.random() ** 2 + random.random() ** 2 < 1 for _ in range(points))
+        width = 1 / (parts * steps)
+        points = ((part * steps + step + 0.5) * width for step in range(steps))
+        return width * fsum(4 / (1 + point**2) for point in points)
 
     @task.fargate(cluster="jobflow", subnets="{{ params.subnets }}", **IMAGE)
-    def estimate(inside: list[int], points: int) -> float:
-        return 4 * sum(inside) / (points * len(inside))
+    def add(integrals: list[float]) -> float:
+        return sum(integrals)
 
     @task
     def report(pi: float) -> str:
-        return f"π is about {pi}"
+        return f"π is about {pi:.6f}"
 
-    inside = count_inside.partial(points="{{ params.points }}").expand(seed=[1, 2, 3])
-    report(estimate(inside, "{{ params.points }}"))
+    report(add(integrate.partial(parts=3, steps="{{ params.steps }}").expand(part=[0, 1, 2])))
 
 
 python_functions()

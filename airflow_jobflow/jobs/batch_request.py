@@ -54,7 +54,7 @@ def request(parameters: Mapping[str, Any], members: Mapping[str, str]) -> dict[s
 
 
 def shortened(request: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a request for the log, with only the beginnings of variables that are long, such as the source of a function.
+    """Return a request for the log, with only the beginnings of long variables, such as the source of a function.
 
     :param request: the SubmitJob request.
     """

@@ -111,11 +111,11 @@ SCENARIOS: Final = (
     ),
     Scenario(
         name="functions",
-        description="python_functions: Python functions in three Batch jobs and a Fargate task, which estimate π",
+        description="python_functions: Python functions in three Batch jobs and a Fargate task, which compute π",
         dag_id="python_functions",
         conf=SHORT_WAIT,
         jobs={SUCCEEDED: 4},
-        log_contains=("π is about 3.1",),
+        log_contains=("π is about 3.141593",),
     ),
     Scenario(
         name="flow 2",

@@ -62,7 +62,8 @@ class Functions:
     def task(self, function: Callable[..., Any], *args: Any, **parameters: Any) -> Any:
         """Return the operator of a function that is called with some arguments."""
         with DAG("dag", schedule=None):
-            return DECORATORS[self.kind](**self.parameters, **parameters)(function)(*args).operator
+            made: Any = DECORATORS[self.kind](**self.parameters, **parameters)(function)(*args)
+        return made.operator
 
 
 @pytest.fixture
@@ -225,7 +226,7 @@ def test_cloudpickle_carries_what_json_cannot(functions: Functions, context: Any
 
     assert functions.task(mirror, {1, 2}, serializer="cloudpickle").execute(context)["value"] == {1, 2}
     with pytest.raises(exceptions.InvalidParameter, match="argument value cannot be pickled"):
-        functions.task(mirror, (each for each in ()), serializer="cloudpickle").execute(context)
+        functions.task(mirror, (each for each in [1]), serializer="cloudpickle").execute(context)
     with pytest.raises(exceptions.InvalidParameter, match="serializer='yaml': must be one of json, cloudpickle"):
         functions.task(mirror, 1, serializer="yaml").execute(context)
 
@@ -261,7 +262,7 @@ def test_a_retry_returns_the_value_of_the_job_that_still_runs(functions: Functio
         import os
         import time
 
-        while not os.path.exists(path):
+        while not os.access(path, os.F_OK):
             time.sleep(0.02)
         return os.environ["AIRFLOW_CTX_TRY_NUMBER"]
 
@@ -295,7 +296,7 @@ def test_a_function_defers_and_ends_without_a_worker(
         import os
         import time
 
-        while not os.path.exists(path):
+        while not os.access(path, os.F_OK):
             time.sleep(0.02)
         return {"rows": 3}
 
@@ -327,7 +328,8 @@ def test_a_function_starts_on_a_worker(functions: Functions) -> None:
 def test_default_args_apply_to_a_function(functions: Functions, context: Any) -> None:
     """Those of this package's operators too."""
     with DAG("dag", schedule=None, default_args={"job_name": "mine", "result": functions.s3}):
-        task = batch_task(**functions.parameters)(square)(2).operator
+        made: Any = batch_task(**functions.parameters)(square)(2)
+    task = made.operator
     assert (task.job_name, task.result) == ("mine", f"s3://{functions.bucket}/results")
     assert functions.task(square, 2).job_name == "square"
 
