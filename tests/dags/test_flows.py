@@ -74,18 +74,6 @@ def test_the_branch_is_taken_by_what_the_job_returned(test_dag: Callable[..., An
     }
 
 
-def test_python_functions_get_their_arguments_and_return_their_values(test_dag: Callable[..., Any]) -> None:
-    """From task to task, as functions on workers do; a mapped one gets one task instance for each argument."""
-    run = test_dag("python_functions", steps=1000)
-    assert run.state == "success"
-    assert run.states == {
-        **{f"integrate[{index}]": "success" for index in range(3)},
-        "add": "success",
-        "report": "success",
-    }
-    assert run.returned("report") == "π is about 3.141593"
-
-
 @pytest.fixture
 def notifications(dags: Any, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Return the notifications, which are recorded instead of the callable that users replace."""

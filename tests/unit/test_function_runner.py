@@ -112,7 +112,6 @@ def test_the_aws_cli_writes_and_reads_where_boto3_is_missing(tmp_path: Path) -> 
 
 def test_cloudpickle_that_is_missing_in_the_image_is_named() -> None:
     """The worker has it, the image has not."""
-    pytest.importorskip("cloudpickle")
 
     def one() -> int:
         return 1

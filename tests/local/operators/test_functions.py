@@ -38,6 +38,7 @@ BATCH = pytest.mark.parametrize("kind", ["batch"])
 MAPS = pytest.mark.parametrize("kind", ["batch_map", "fargate_map"])
 BATCH_MAP = pytest.mark.parametrize("kind", ["batch_map"])
 FACTOR = 10
+"""A default value."""
 
 
 class Functions:
@@ -103,8 +104,7 @@ def square(number: int, by: int = 1) -> float:
     return number * number / by
 
 
-@SINGLE
-@pytest.mark.parametrize("result", ["log", "s3"])
+@pytest.mark.parametrize(("kind", "result"), [("batch", "log"), ("batch", "s3"), ("fargate", "log")])
 def test_a_function_returns_its_value(functions: Functions, context: Any, result: str) -> None:
     """And not the outcome of its job, whatever it prints."""
     task = functions.task(add, 1, result=functions.s3 if result == "s3" else "log")
@@ -112,8 +112,7 @@ def test_a_function_returns_its_value(functions: Functions, context: Any, result
     assert (task.task_id, task.custom_operator_name) == ("add", f"@task.{functions.kind}")
 
 
-@SINGLE
-@pytest.mark.parametrize("result", ["log", "s3"])
+@pytest.mark.parametrize(("kind", "result"), [("batch", "log"), ("fargate", "s3")])
 def test_an_exception_fails_the_task_with_its_traceback(functions: Functions, context: Any, result: str) -> None:
     """With the lines of the function's own file, without those of what calls it."""
     task = functions.task(broken, 1, result=functions.s3 if result == "s3" else "log")
@@ -175,7 +174,7 @@ def test_a_return_value_that_is_too_large_says_what_to_do(functions: Functions, 
         functions.task(many, 50_000, result=result).execute(another_task())
 
 
-@SINGLE
+@BATCH
 def test_a_call_that_is_too_long_travels_through_s3(functions: Functions, context: Any) -> None:
     """Without S3, the error has both lengths."""
     long = "".join(uuid.uuid5(uuid.NAMESPACE_DNS, str(number)).hex for number in range(400))
@@ -190,8 +189,9 @@ def test_a_call_that_is_too_long_travels_through_s3(functions: Functions, contex
     assert functions.task(length, long, result=functions.s3).execute(retried(context)) == len(long)
 
 
-@SINGLE
-@pytest.mark.parametrize(("result", "size"), [("log", 0), ("s3", 0), ("s3", 400)])
+@pytest.mark.parametrize(
+    ("kind", "result", "size"), [("batch", "log", 0), ("batch", "s3", 0), ("fargate", "log", 0), ("fargate", "s3", 400)]
+)
 def test_a_function_makes_at_most_two_calls_more_than_a_command(functions: Functions, result: str, size: int) -> None:
     """One to write what is too long for the request, and one to read what the function returned."""
 
@@ -217,7 +217,6 @@ def test_a_function_makes_at_most_two_calls_more_than_a_command(functions: Funct
 @BATCH
 def test_cloudpickle_carries_what_json_cannot(functions: Functions, context: Any) -> None:
     """Both ways; what cannot be pickled is named."""
-    pytest.importorskip("cloudpickle")
 
     def mirror(value: set[int]) -> dict[str, Any]:
         import datetime
@@ -332,6 +331,8 @@ def test_default_args_apply_to_a_function(functions: Functions, context: Any) ->
     task = made.operator
     assert (task.job_name, task.result) == ("mine", f"s3://{functions.bucket}/results")
     assert functions.task(square, 2).job_name == "square"
+    other: Any = batch_task(**functions.parameters)(square).override(task_id="other", job_name="theirs")(2)
+    assert (other.operator.task_id, other.operator.job_name) == ("other", "theirs")
 
 
 # Maps.
