@@ -91,8 +91,8 @@ class FunctionCall:
             self.items = [{"environment": {ITEM: text}} for text in texts]
             bound.arguments[first] = None
         for name, value in bound.arguments.items():
-            if isinstance(value, Sequence) and not isinstance(value, str | bytes | list | tuple):
-                bound.arguments[name] = list(value)  # of what a mapped task returned
+            if isinstance(value, Sequence) and type(value).__module__.startswith("airflow."):
+                bound.arguments[name] = list(value)  # what the instances of a mapped task returned
             self._serialized(bound.arguments[name], name)
         self._arguments = self._serialized([list(bound.args), bound.kwargs], "arguments")
 
@@ -128,6 +128,7 @@ class FunctionCall:
         :param values: the validated parameters.
         :param overrides: the name of the one that has the overrides.
         :param limit: the most characters that the overrides of a job may have.
+        :return: the parameters. What the jobs of a map get besides is in ``items`` and ``variables``.
         :raises InvalidParameter: the source or the arguments are too long.
         """
         command, given = [self.python, "-c", BOOTSTRAP], values.get("environment", {})
@@ -151,9 +152,9 @@ class FunctionCall:
         if lengths:
             parts.append(f"{max(lengths):,} for the argument of call {lengths.index(max(lengths))}")
         parts.append(f"{fixed:,} for everything else")
-        advice = "With result='s3://bucket/prefix', the source and the arguments travel through S3"
-        if prefix or self.is_map:
-            advice = "Write large arguments to S3, and pass their addresses"
+        advice = "Write large arguments to S3, and pass their addresses"
+        if prefix is None:
+            advice = "With result='s3://bucket/prefix', the first of these travels through S3"
         return f"{self}: the overrides of a job take {limit:,} characters, and it needs {', '.join(parts)}. {advice}"
 
     def _members(self, prefix: str | None) -> dict[str, Any]:
@@ -225,7 +226,7 @@ class FunctionCall:
         lines = [str(error).partition("\n")[0], f"{self} raised {raised.get('type')}: {raised.get('message')}"]
         lines += [f"  | {line}" for line in str(raised.get("traceback")).rstrip().split("\n")]
         lines += [f"Console: {outcome.console_url}"] if outcome.console_url else []
-        return JobFailed("\n".join(lines), outcome=error.outcome, diagnosis=error.diagnosis)
+        return type(error)("\n".join(lines), outcome=error.outcome, diagnosis=error.diagnosis)
 
 
 @cache

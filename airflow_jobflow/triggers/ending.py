@@ -7,6 +7,7 @@ resumed on a worker.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -57,7 +58,8 @@ async def success(
     links: dict[str, Any] = {}
     try:
         if returns != NOTHING:
-            links = await asyncio.to_thread(_push_result, task_instance, access, service, seen, (returns, result))
+            push = functools.partial(_push_result, returns=returns, result=result)
+            links = await asyncio.to_thread(push, task_instance, access, service, seen)
     except Exception as error:  # noqa: BLE001 -- whatever AWS or an XCom backend raises, a worker tries again
         log.warning("Could not complete the task in the triggerer; resuming on a worker: %s", error)
         return None
@@ -69,7 +71,9 @@ def _push_result(
     access: Access,
     service: str,
     seen: Sequence[Snapshot],
-    what: tuple[str, str | None],
+    *,
+    returns: str,
+    result: str | None,
 ) -> dict[str, str]:
     """Push the outcomes, as a worker would, and return the console URLs of the first job.
 
@@ -77,7 +81,6 @@ def _push_result(
     backend. The event carries the URLs: the API server reads them, bypassing any XCom backend, and a push is expensive,
     because the triggerer answers one request in each iteration of its loop.
     """
-    returns, result = what
     module = job_service(service)
     client = service_client(access, module.CLIENT)
     with_final_details = [run_blocking(client, module.with_final_details, snapshot, retry=ONCE) for snapshot in seen]
