@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_jobflow.decorators.base import FUNCTION_RULES, RunsFunction, decorator
 from airflow_jobflow.jobs.environment import MAX_OVERRIDES_LENGTH
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
-from airflow_jobflow.operators.ecs_map_spec import FargateMapSpec
-from airflow_jobflow.operators.ecs_spec import PARAMETERS, FargateTaskSpec
+from airflow_jobflow.operators.ecs_map_spec import EcsMapSpec
+from airflow_jobflow.operators.ecs_parameters import FARGATE_PARAMETERS, fargate
+from airflow_jobflow.operators.ecs_spec import EcsTaskSpec
 
 if TYPE_CHECKING:
     from airflow_jobflow.airflow_compat.decorators import TaskDecorator
@@ -26,8 +28,8 @@ class _FargateFunctionOperator(_FargateFunction, FargateTaskOperator):
     custom_operator_name = "@task.fargate"
     template_fields: Sequence[str] = (*RunsFunction.template_fields, *FargateTaskOperator.template_fields)
 
-    def _job_spec(self) -> FargateTaskSpec:
-        return self.spec_of_call(FargateTaskSpec, PARAMETERS.of(self))
+    def _job_spec(self) -> EcsTaskSpec:
+        return self.spec_of_call(EcsTaskSpec, fargate(FARGATE_PARAMETERS.of(self)))
 
 
 class _FargateFunctionMapOperator(_FargateFunction, FargateMapOperator):
@@ -36,8 +38,9 @@ class _FargateFunctionMapOperator(_FargateFunction, FargateMapOperator):
     template_fields: Sequence[str] = (*RunsFunction.template_fields, *FargateMapOperator.template_fields)
     is_map = True
 
-    def _map_spec(self) -> FargateMapSpec:
-        return self.spec_of_call(FargateMapSpec, PARAMETERS.of(self))
+    def _map_spec(self) -> EcsMapSpec:
+        make = partial(EcsMapSpec, table=FARGATE_PARAMETERS)
+        return self.spec_of_call(make, fargate(FARGATE_PARAMETERS.of(self)))
 
 
 def fargate_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
