@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar, Concatenate, ParamSpec, Protocol, TypeVar, cast
 
-from airflow_jobflow import params
+from airflow_jobflow import params, params_json
 from airflow_jobflow.airflow_compat.decorators import KNOWN_CONTEXT_KEYS, DecoratedOperator, task_decorator_factory
 from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.jobs.function_source import source_of
@@ -98,13 +98,19 @@ class RunsFunction(DecoratedOperator):
             is_map=self.is_map,
         )
 
-    def spec_of_call(self, spec: Callable[[dict[str, Any]], AnySpec], values: Mapping[str, Any]) -> AnySpec:
-        """Return what the operator starts: jobs that call the function.
+    def with_function(self, make: Callable[[], AnySpec]) -> AnySpec:
+        """Return what the operator starts, whose jobs call the function.
 
-        :param spec: makes it, of the parameters.
-        :param values: the validated parameters.
+        :param make: makes it of the parameters of the operator, with ``command`` and ``environment`` of the function.
         """
-        made = spec(self.call.in_job(values, *self.OVERRIDES))
+        given, (overrides, limit) = vars(self), self.OVERRIDES
+        own = {name: given[name] for name in ("command", "environment")}
+        environment = params_json.string_map("environment", own["environment"] or {})
+        given.update(self.call.in_job(environment, given[overrides], limit))
+        try:
+            made = make()
+        finally:
+            given.update(own)
         made.function = self.call
         return made
 

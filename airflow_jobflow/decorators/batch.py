@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from airflow_jobflow.decorators.base import FUNCTION_RULES, RunsFunction, decorator
 from airflow_jobflow.jobs.environment import MAX_BATCH_OVERRIDES_LENGTH
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
-from airflow_jobflow.operators.batch_map_spec import BatchMapSpec
-from airflow_jobflow.operators.batch_spec import PARAMETERS, BatchJobSpec
 
 if TYPE_CHECKING:
     from airflow_jobflow.airflow_compat.decorators import TaskDecorator
     from airflow_jobflow.decorators.base import MapDecorator
+    from airflow_jobflow.operators.batch_map_spec import BatchMapSpec
+    from airflow_jobflow.operators.batch_spec import BatchJobSpec
     from airflow_jobflow.waiting.trigger_start import StartRules
 
 
@@ -31,7 +31,7 @@ class _BatchFunctionOperator(_BatchFunction, BatchJobOperator):
     template_fields: Sequence[str] = (*RunsFunction.template_fields, *BatchJobOperator.template_fields)
 
     def _job_spec(self) -> BatchJobSpec:
-        return self.spec_of_call(BatchJobSpec, PARAMETERS.of(self))
+        return self.with_function(super()._job_spec)
 
 
 class _BatchFunctionMapOperator(_BatchFunction, BatchMapOperator):
@@ -41,7 +41,7 @@ class _BatchFunctionMapOperator(_BatchFunction, BatchMapOperator):
     is_map = True
 
     def _map_spec(self) -> BatchMapSpec:
-        return self.spec_of_call(BatchMapSpec, PARAMETERS.of(self))
+        return self.with_function(super()._map_spec)
 
 
 def batch_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from functools import partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_jobflow.decorators.base import FUNCTION_RULES, RunsFunction, decorator
 from airflow_jobflow.jobs.environment import MAX_OVERRIDES_LENGTH
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
-from airflow_jobflow.operators.ecs_map_spec import EcsMapSpec
-from airflow_jobflow.operators.ecs_parameters import FARGATE_PARAMETERS, fargate
-from airflow_jobflow.operators.ecs_spec import EcsTaskSpec
 
 if TYPE_CHECKING:
     from airflow_jobflow.airflow_compat.decorators import TaskDecorator
     from airflow_jobflow.decorators.base import MapDecorator
+    from airflow_jobflow.operators.ecs_map_spec import EcsMapSpec
+    from airflow_jobflow.operators.ecs_spec import EcsTaskSpec
     from airflow_jobflow.waiting.trigger_start import StartRules
 
 
@@ -29,7 +27,7 @@ class _FargateFunctionOperator(_FargateFunction, FargateTaskOperator):
     template_fields: Sequence[str] = (*RunsFunction.template_fields, *FargateTaskOperator.template_fields)
 
     def _job_spec(self) -> EcsTaskSpec:
-        return self.spec_of_call(EcsTaskSpec, fargate(FARGATE_PARAMETERS.of(self)))
+        return self.with_function(super()._job_spec)
 
 
 class _FargateFunctionMapOperator(_FargateFunction, FargateMapOperator):
@@ -39,8 +37,7 @@ class _FargateFunctionMapOperator(_FargateFunction, FargateMapOperator):
     is_map = True
 
     def _map_spec(self) -> EcsMapSpec:
-        make = partial(EcsMapSpec, table=FARGATE_PARAMETERS)
-        return self.spec_of_call(make, fargate(FARGATE_PARAMETERS.of(self)))
+        return self.with_function(super()._map_spec)
 
 
 def fargate_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:

@@ -122,18 +122,19 @@ class FunctionCall:
 
     # The start.
 
-    def in_job(self, values: Mapping[str, Any], overrides: str, limit: int) -> dict[str, Any]:
-        """Return the parameters of the operator with what makes its jobs call the function.
+    def in_job(self, environment: Mapping[str, str], overrides: Any, limit: int) -> dict[str, Any]:
+        """Return the parameters ``command`` and ``environment`` that make a job call the function.
 
-        :param values: the validated parameters.
-        :param overrides: the name of the one that has the overrides.
+        What the jobs of a map get besides is in ``items`` and ``variables``.
+
+        :param environment: the user's variables.
+        :param overrides: the user's overrides.
         :param limit: the most characters that the overrides of a job may have.
-        :return: the parameters. What the jobs of a map get besides is in ``items`` and ``variables``.
         :raises InvalidParameter: the source or the arguments are too long.
         """
-        command, given = [self.python, "-c", BOOTSTRAP], values.get("environment", {})
+        command = [self.python, "-c", BOOTSTRAP]
         prefix = None if self.result in (None, LOG) else self.result
-        fixed = _length({**given, RUNNER: runner(), FUNCTION: ""}) + len(json.dumps([command, values.get(overrides)]))
+        fixed = _length({**environment, RUNNER: runner(), FUNCTION: ""}) + len(json.dumps([command, overrides]))
         fixed += RESERVED + len(prefix or "")
         lengths = [_length(item["environment"]) for item in self.items]
         room = limit - fixed - max(lengths, default=0)
@@ -144,7 +145,7 @@ class FunctionCall:
         if len(text) > room:
             raise InvalidParameter(self._too_long(limit, fixed, len(text), lengths, prefix))
         self.variables = {RUNNER: runner(), FUNCTION: text}
-        return {**values, "command": command, "environment": {**given, **({} if self.is_map else self.variables)}}
+        return {"command": command, "environment": {**environment, **({} if self.is_map else self.variables)}}
 
     def _too_long(self, limit: int, fixed: int, length: int, lengths: Sequence[int], prefix: str | None) -> str:
         """Return the message about overrides that are too long."""

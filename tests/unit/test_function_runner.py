@@ -29,7 +29,7 @@ def in_container(
     call: FunctionCall, item: str | None = None, path: str = "", **variables: str
 ) -> subprocess.CompletedProcess[str]:
     """Call a function as a container does, without any package of this environment."""
-    made = call.in_job({}, "container_overrides", 8192)
+    made = call.in_job({}, None, 8192)
     environment = {**made["environment"], **call.variables, **variables, "PATH": path}
     if item is not None:
         environment[ITEM] = item
@@ -102,7 +102,7 @@ def test_the_aws_cli_writes_and_reads_where_boto3_is_missing(tmp_path: Path) -> 
     cli.write_text(f"#!/bin/sh\n{files}\n")
     cli.chmod(0o755)
     call = call_of(length, "".join(map(str, range(9000))), result="s3://bucket/prefix")
-    call.in_job({}, "container_overrides", 8192)
+    call.in_job({}, None, 8192)
     assert call.stored is not None
     (tmp_path / call.stored[0].rpartition("/")[2]).write_text(call.stored[1])
     done = in_container(call, path=f"{tmp_path}:{os.environ['PATH']}", JOBFLOW_RESULT_URI="s3://bucket/written")
