@@ -284,22 +284,22 @@ class Supervisor:
         self.xcoms[message.key] = message.value
 
 
-@SINGLE
+@pytest.mark.parametrize(("kind", "value"), [("batch", {"rows": 3}), ("fargate", None)])
 def test_a_function_defers_and_ends_without_a_worker(
-    functions: Functions, context: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
+    functions: Functions, context: Any, value: Any, gate: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The triggerer stores the value, as a worker would return it."""
+    """The triggerer stores the value, as a worker would return it; none for None."""
     monkeypatch.setenv("AIRFLOW_DISABLE_GREENBACK_PORTAL", "true")
 
-    def wait(path: str) -> dict[str, int]:
+    def wait(path: str, value: Any) -> Any:
         import os
         import time
 
         while not os.access(path, os.F_OK):
             time.sleep(0.02)
-        return {"rows": 3}
+        return value
 
-    task = functions.task(wait, str(gate), multiple_outputs=False)
+    task = functions.task(wait, str(gate), value)
     task.deferrable = True
     deferral = deferred(task, context)
     supervisor = Supervisor()
@@ -312,9 +312,10 @@ def test_a_function_defers_and_ends_without_a_worker(
         return triggerer.events
 
     assert asyncio.run(scenario()) == ["success"]
-    assert supervisor.xcoms["return_value"] == {"rows": 3}
+    assert supervisor.xcoms.get("return_value") == value
+    assert ("return_value" in supervisor.xcoms) == (value is not None)
     event = asyncio.run(type(deferral.trigger)(**deferral.trigger.serialize()[1]).wait())
-    assert resumed(functions.task(wait, str(gate)), deferral, event, context) == {"rows": 3}
+    assert resumed(functions.task(wait, str(gate), value), deferral, event, context) == value
 
 
 @BATCH
