@@ -163,6 +163,8 @@ def get_provider_info() -> dict[str, Any]:
                 ("batch_map", "batch.batch_map_task"),
                 ("fargate", "ecs.fargate_task"),
                 ("fargate_map", "ecs.fargate_map_task"),
+                ("ecs", "ecs.ecs_task"),
+                ("ecs_map", "ecs.ecs_map_task"),
             )
         ],
         "extra-links": [

@@ -1,4 +1,4 @@
-"""``@task.fargate`` and ``@task.fargate_map``: a Python function runs in a Fargate task, or in one for each element."""
+"""``@task.fargate`` and ``@task.ecs``: a Python function runs in an ECS task; with ``_map``, one for each element."""
 
 from __future__ import annotations
 
@@ -7,7 +7,12 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_jobflow.decorators.base import FUNCTION_RULES, RunsFunction, decorator
 from airflow_jobflow.jobs.environment import MAX_OVERRIDES_LENGTH
-from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
+from airflow_jobflow.operators.ecs import (
+    EcsMapOperator,
+    EcsTaskOperator,
+    FargateMapOperator,
+    FargateTaskOperator,
+)
 
 if TYPE_CHECKING:
     from airflow_jobflow.airflow_compat.decorators import TaskDecorator
@@ -17,11 +22,11 @@ if TYPE_CHECKING:
     from airflow_jobflow.waiting.trigger_start import StartRules
 
 
-class _FargateFunction(RunsFunction):
+class _EcsFunction(RunsFunction):
     OVERRIDES: ClassVar = ("overrides", MAX_OVERRIDES_LENGTH)
 
 
-class _FargateFunctionOperator(_FargateFunction, FargateTaskOperator):
+class _FargateFunctionOperator(_EcsFunction, FargateTaskOperator):
     start_rules: ClassVar[StartRules] = FUNCTION_RULES
     custom_operator_name = "@task.fargate"
     template_fields: Sequence[str] = (*RunsFunction.template_fields, *FargateTaskOperator.template_fields)
@@ -30,10 +35,29 @@ class _FargateFunctionOperator(_FargateFunction, FargateTaskOperator):
         return self.with_function(super()._job_spec)
 
 
-class _FargateFunctionMapOperator(_FargateFunction, FargateMapOperator):
+class _FargateFunctionMapOperator(_EcsFunction, FargateMapOperator):
     start_rules: ClassVar[StartRules] = FUNCTION_RULES
     custom_operator_name = "@task.fargate_map"
     template_fields: Sequence[str] = (*RunsFunction.template_fields, *FargateMapOperator.template_fields)
+    is_map = True
+
+    def _map_spec(self) -> EcsMapSpec:
+        return self.with_function(super()._map_spec)
+
+
+class _EcsFunctionOperator(_EcsFunction, EcsTaskOperator):
+    start_rules: ClassVar[StartRules] = FUNCTION_RULES
+    custom_operator_name = "@task.ecs"
+    template_fields: Sequence[str] = (*RunsFunction.template_fields, *EcsTaskOperator.template_fields)
+
+    def _job_spec(self) -> EcsTaskSpec:
+        return self.with_function(super()._job_spec)
+
+
+class _EcsFunctionMapOperator(_EcsFunction, EcsMapOperator):
+    start_rules: ClassVar[StartRules] = FUNCTION_RULES
+    custom_operator_name = "@task.ecs_map"
+    template_fields: Sequence[str] = (*RunsFunction.template_fields, *EcsMapOperator.template_fields)
     is_map = True
 
     def _map_spec(self) -> EcsMapSpec:
@@ -60,4 +84,27 @@ def fargate_map_task(**kwargs: Any) -> MapDecorator:
     :raises TypeError: the function cannot run in a container; the message says why.
     """
     made: MapDecorator = decorator(_FargateFunctionMapOperator, None, **kwargs)
+    return made
+
+
+def ecs_task(python_callable: Callable[..., Any] | None = None, **kwargs: Any) -> TaskDecorator:
+    """Run a Python function in an ECS task on any capacity. In DAGs, this is ``@task.ecs``.
+
+    :param python_callable: the function. Default None: the decorator has parameters.
+    :param kwargs: parameters of :class:`airflow_jobflow.operators.ecs.EcsTaskOperator`, and those of
+        :func:`fargate_task`.
+    :raises TypeError: the function cannot run in a container; the message says why.
+    """
+    made: TaskDecorator = decorator(_EcsFunctionOperator, python_callable, **kwargs)
+    return made
+
+
+def ecs_map_task(**kwargs: Any) -> MapDecorator:
+    """Run a Python function in ECS tasks on any capacity, one for each element: ``@task.ecs_map``.
+
+    :param kwargs: parameters of :class:`airflow_jobflow.operators.ecs.EcsMapOperator` without ``items``, and those of
+        :func:`fargate_map_task`.
+    :raises TypeError: the function cannot run in a container; the message says why.
+    """
+    made: MapDecorator = decorator(_EcsFunctionMapOperator, None, **kwargs)
     return made

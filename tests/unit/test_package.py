@@ -18,7 +18,7 @@ from airflow.sdk import BaseOperator, BaseSensorOperator, task
 from airflow.sdk.configuration import conf
 
 from airflow_jobflow.decorators.batch import batch_map_task, batch_task
-from airflow_jobflow.decorators.ecs import fargate_map_task, fargate_task
+from airflow_jobflow.decorators.ecs import ecs_map_task, ecs_task, fargate_map_task, fargate_task
 from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.operators.batch_parameters import PARAMETERS
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
@@ -68,12 +68,14 @@ def test_every_name_in_the_provider_info_exists() -> None:
 
 def test_airflow_finds_the_decorators() -> None:
     """Under the names of the documentation; a provider that is loaded earlier could have taken one."""
-    found = {name: getattr(task, name) for name in ("batch", "batch_map", "fargate", "fargate_map")}
+    found = {name: getattr(task, name) for name in ("batch", "batch_map", "fargate", "fargate_map", "ecs", "ecs_map")}
     assert found == {
         "batch": batch_task,
         "batch_map": batch_map_task,
         "fargate": fargate_task,
         "fargate_map": fargate_map_task,
+        "ecs": ecs_task,
+        "ecs_map": ecs_map_task,
     }
 
 

@@ -16,7 +16,7 @@ from airflow.sdk.execution_time import comms, task_runner
 from airflow_jobflow import exceptions, results
 from airflow_jobflow.aws import ONCE
 from airflow_jobflow.decorators.batch import batch_map_task, batch_task
-from airflow_jobflow.decorators.ecs import fargate_map_task, fargate_task
+from airflow_jobflow.decorators.ecs import ecs_map_task, ecs_task, fargate_map_task, fargate_task
 from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.operators.ecs import FargateTaskOperator
 from tests.local.conftest import DagRun, Store, TaskInstance
@@ -32,10 +32,12 @@ DECORATORS: dict[str, Any] = {
     "batch_map": batch_map_task,
     "fargate": fargate_task,
     "fargate_map": fargate_map_task,
+    "ecs": ecs_task,
+    "ecs_map": ecs_map_task,
 }
 SINGLE = pytest.mark.parametrize("kind", ["batch", "fargate"])
 BATCH = pytest.mark.parametrize("kind", ["batch"])
-MAPS = pytest.mark.parametrize("kind", ["batch_map", "fargate_map"])
+MAPS = pytest.mark.parametrize("kind", ["batch_map", "fargate_map", "ecs_map"])
 BATCH_MAP = pytest.mark.parametrize("kind", ["batch_map"])
 FACTOR = 10
 """A default value."""
@@ -51,6 +53,8 @@ class Functions:
             self.parameters = {"job_queue": kit.queue, "job_definition": kit.define()}
         else:
             self.parameters = {"cluster": kit.cluster, "task_definition": kit.define(), "subnets": ["subnet-1"]}
+        if kind.startswith("ecs"):
+            self.parameters["launch_type"] = "FARGATE"
         self.parameters |= {"aws_conn_id": None, "deferrable": False}
         self.bucket = f"functions-{uuid.uuid4().hex}"
 
@@ -104,7 +108,7 @@ def square(number: int, by: int = 1) -> float:
     return number * number / by
 
 
-@pytest.mark.parametrize(("kind", "result"), [("batch", "log"), ("batch", "s3"), ("fargate", "log")])
+@pytest.mark.parametrize(("kind", "result"), [("batch", "log"), ("batch", "s3"), ("ecs", "log")])
 def test_a_function_returns_its_value(functions: Functions, context: Any, result: str) -> None:
     """And not the outcome of its job, whatever it prints."""
     task = functions.task(add, 1, result=functions.s3 if result == "s3" else "log")
