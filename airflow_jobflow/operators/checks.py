@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_jobflow import params
 from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.jobs.results import LOG
+from airflow_jobflow.operators import exit_codes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,9 +29,9 @@ def check_job(task: Any, execution: Execution[JobSpec]) -> None:
     :param execution: its execution.
     :raises InvalidParameter: there is such a parameter.
     """
-    if not execution.spec.is_array:
-        params.reject(task, OF_ARRAYS)
-    elif execution.record.inputs.result == LOG:
+    exit_codes.check(task, execution.given)
+    params.reject(task, exit_codes.NOT_FOR_ARRAYS if execution.spec.is_array else OF_ARRAYS)
+    if execution.spec.is_array and execution.record.inputs.result == LOG:
         raise invalid_parameter(
             "result", task.result, "must be an address in S3 for an array, because each child has a log of its own"
         )
@@ -56,7 +57,8 @@ def reject_for_map(task: Any, not_honoured: Mapping[str, str]) -> None:
     if not task.durable:
         rule = "a map finds its jobs by their tokens, so it is always durable"
         raise invalid_parameter("durable", False, rule)
-    params.reject(task, {**not_honoured, "number_logs_success": "a map copies no logs of successful items"})
+    no_logs = {"number_logs_success": "a map copies no logs of successful items"}
+    params.reject(task, {**not_honoured, **exit_codes.NOT_FOR_MAPS, **no_logs})
 
 
 def check_map_result(task: Any, execution: Execution[MapSpec]) -> None:

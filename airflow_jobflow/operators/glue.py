@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_jobflow import params
 from airflow_jobflow.links import GlueCrawlerLink, GlueJobRunLink, JobLogLink
+from airflow_jobflow.operators import exit_codes
 from airflow_jobflow.operators.base import AwsJobOperator
 from airflow_jobflow.operators.glue_spec import CRAWL_PARAMETERS, RUN_PARAMETERS, CrawlSpec, GlueRunSpec
 from airflow_jobflow.operators.trigger_start import CRAWL_RULES
@@ -47,7 +48,8 @@ class GlueCrawlOperator(AwsJobOperator):
     def check(self) -> None:
         """Validate the parameters; see the base."""
         reason = "is for jobs that run a command, and a crawl runs none; leave it out"
-        params.reject(self, dict.fromkeys(("pass_context", "result", "result_required"), reason))
+        of_commands = dict.fromkeys(("pass_context", "result", "result_required"), reason)
+        params.reject(self, of_commands | exit_codes.NOT_FOR_GLUE)
         super().check()
 
     def _job_spec(self) -> CrawlSpec:
@@ -111,6 +113,11 @@ class GlueJobRunOperator(AwsJobOperator):
         self.attempt_timeout = attempt_timeout
         self.execution_class = execution_class
         self.security_configuration = security_configuration
+
+    def check(self) -> None:
+        """Validate the parameters; see the base."""
+        params.reject(self, exit_codes.NOT_FOR_GLUE)
+        super().check()
 
     def _job_spec(self) -> GlueRunSpec:
         return GlueRunSpec(RUN_PARAMETERS.of(self))

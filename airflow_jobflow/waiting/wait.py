@@ -208,6 +208,7 @@ class JobWait:
         build_outcomes: Callable[[Sequence[Snapshot]], JobOutcomes],
         *,
         raise_on_failure: bool,
+        instead: Callable[[JobflowError], Exception | None] = lambda _: None,
     ) -> list[dict[str, Any]]:
         """Return the outcomes of jobs that have ended, in the order of their ids.
 
@@ -215,6 +216,8 @@ class JobWait:
         :param event: the event of the trigger.
         :param build_outcomes: returns outcomes and exceptions of snapshots.
         :param raise_on_failure: whether a failure is raised, and not only logged and reported.
+        :param instead: returns an exception that is raised in place of a failure, even without ``raise_on_failure``, or
+            None. Default: none is.
         :raises JobNotFound, WaitError, AccessDenied: a job can no longer be described.
         :raises JobFailed, JobStopped: a job failed or was stopped, and ``raise_on_failure`` is set.
         """
@@ -232,8 +235,10 @@ class JobWait:
         failed = [snapshot for snapshot in ended if snapshot.state is not JobState.SUCCEEDED]
         self.report.keep_links((failed or ended)[:1])
         failures = [error for _, error in built if error]
-        if failures and raise_on_failure:
-            raise combined_failure(failures, outcomes)
+        if failures:
+            failure = combined_failure(failures, outcomes)
+            if raised := instead(failure) or (failure if raise_on_failure else None):
+                raise raised
         for error in failures:
             self.task.log.warning("%s", error)
             report_failure(self.report, context, error)

@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_jobflow.exceptions import JobflowError
+from airflow_jobflow.exceptions import JobFailedFinally, JobflowError
 from airflow_jobflow.jobs.attempt import Attempt
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 from airflow_jobflow.jobs.packing import pack, unpack
@@ -257,6 +257,13 @@ OF_OPERATORS: dict[str, Any] = {
     "start_from_trigger": HasEffect(True, lambda seen: seen.task.start_from_trigger, True),
 }
 
+EXIT_CODE = {
+    "skip_on_exit_code": HasEffect("[1]", kind_of_result, AirflowSkipException, job=JobState.FAILED),
+    "fail_on_exit_code": HasEffect(1, kind_of_result, JobFailedFinally, job=JobState.FAILED),
+}
+NO_EXIT_CODE = dict.fromkeys(EXIT_CODE, Rejected(1, "is for jobs with an exit code, and Glue reports none"))
+ITEMS_EXIT = dict.fromkeys(EXIT_CODE, Rejected([1], "each item of a map has an exit code of its own"))
+
 SINGLE = "applies only to arrays and maps, and this operator runs a single job"
 OF_SINGLE_JOBS: dict[str, Any] = {
     **OF_OPERATORS,
@@ -267,6 +274,7 @@ OF_SINGLE_JOBS: dict[str, Any] = {
 
 OF_MAPS: dict[str, Any] = {
     **OF_OPERATORS,
+    **ITEMS_EXIT,
     "raise_on_failure": HasEffect(False, map_returns, True, late=True),
     "wait_for_completion": Rejected(False, "a map starts jobs as others end"),
     "queued_timeout": Rejected(60, "a map has no queue timeout"),
@@ -410,6 +418,7 @@ OF_SENSORS: dict[str, Any] = {
 ROWS: dict[type, dict[str, Any]] = {
     BatchJobOperator: {
         **OF_OPERATORS,
+        **EXIT_CODE,
         **BATCH,
         **BATCH_SINGLE,
         "tolerated_failure_count": HasEffect(1, state, "SUCCEEDED", **TOLERATED),
@@ -435,6 +444,7 @@ ROWS: dict[type, dict[str, Any]] = {
     },
     FargateTaskOperator: {
         **OF_SINGLE_JOBS,
+        **EXIT_CODE,
         **ECS,
         "cluster": HasEffect("other", argument("scope"), "other"),
         "durable": HasEffect(False, lambda seen: "clientToken" in seen.request, False),
@@ -448,6 +458,7 @@ ROWS: dict[type, dict[str, Any]] = {
     },
     GlueCrawlOperator: {
         **OF_SINGLE_JOBS,
+        **NO_EXIT_CODE,
         **{
             name: Rejected(value, "is for jobs that run a command")
             for name, value in (("pass_context", True), ("result", "log"), ("result_required", True))
@@ -463,6 +474,7 @@ ROWS: dict[type, dict[str, Any]] = {
     },
     GlueJobRunOperator: {
         **OF_SINGLE_JOBS,
+        **NO_EXIT_CODE,
         **GLUE_RUN,
         "pass_context": HasEffect(True, told_dag, True),
         "durable": HasEffect(False, lambda seen: "Arguments" in seen.request, False),
