@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_jobflow.exceptions import JobFailedFinally, JobflowError
+from airflow_jobflow.exceptions import JobFailed, JobFailedFinally, JobflowError
 from airflow_jobflow.jobs.attempt import Attempt
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 from airflow_jobflow.jobs.packing import pack, unpack
@@ -484,6 +484,10 @@ ROWS: dict[type, dict[str, Any]] = {
         **OF_SENSORS,
         "cluster": HasEffect("other", argument("scope"), "other"),
         "task_arn": HasEffect([ARN], argument("job_ids"), [ARN], beside={"task_arn": "x"}),
+        "target_state": HasEffect("RUNNING", state, "RUNNING"),
+        "failure_states": HasEffect(
+            "RUNNING", lambda seen: isinstance(seen.result, JobFailed), True, beside={"target_state": "STOPPED"}
+        ),
     },
     GlueCrawlSensor: {
         **OF_SENSORS,
