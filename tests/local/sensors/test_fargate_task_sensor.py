@@ -107,7 +107,7 @@ def test_a_task_that_never_ran_fails_the_sensor(ecs_kit: Any, sensor: Any, conte
     with pytest.raises(exceptions.JobFailed, match="The task did not reach RUNNING, the target_state") as error:
         sensor(arn, target_state="RUNNING").execute(context)
     assert error.value.diagnosis
-    assert error.value.diagnosis.cause == "start_throttled"
+    assert error.value.diagnosis.cause == "throttled"
 
 
 def test_a_failure_state_before_the_target_fails_the_sensor(ecs_kit: Any, sensor: Any, context: Any, gate: Any) -> None:
