@@ -64,8 +64,8 @@ class GlueJobRunOperator(AwsJobOperator):
     Where the job, or the account, has as many runs as it may have, the task waits for capacity until its deadline
     (``job_timeout``, or ``queued_timeout``).
 
-    A job with ``MaxRetries`` of its own makes each retry a run of its own, which this does not follow: leave it at 0,
-    and let the task retry.
+    If the job has ``MaxRetries``, Glue itself retries a run that fails. The task waits for the last retry, under the id
+    of the first run.
 
     :param job_name: name of the job.
     :param script_args: arguments of the script, for example ``{"--day": "2026-11-22"}``.
@@ -80,7 +80,7 @@ class GlueJobRunOperator(AwsJobOperator):
     ``durable`` gives the run an argument ``--jobflow_owner``, which the script need not know.
 
     Returns the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`, with the ``details`` that Glue reports:
-    ``execution_seconds, dpu_seconds``.
+    ``execution_seconds, dpu_seconds``; after a retry by Glue also ``run_id``, the id of the last one.
     """
 
     service: ClassVar[str] = "glue_run"

@@ -258,6 +258,57 @@ def test_a_run_that_someone_else_stops_counts_as_stopped(kit: GlueKit, context: 
     assert error.value.outcome["status"] == "STOPPED"
 
 
+# Retries by Glue itself.
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_run_that_glue_retries_succeeds_with_its_last_retry(
+    kit: GlueKit, context: Any, tmp_path: Any, *, deferrable: bool
+) -> None:
+    """The task waits for it, under the id of the run that was started, and starts no other."""
+    script = f"import pathlib\ntries = pathlib.Path({str(tmp_path)!r}, 'tries')\n"
+    script += (
+        "tries.write_text(text := (tries.read_text() if tries.exists() else '') + 'x')\nassert text == 'xxx', text"
+    )
+    job = kit.job(script, MaxRetries=3)
+    operator = task(job, deferrable=deferrable)
+    outcome = (
+        operator.execute_complete(context, run(deferred(operator, context).trigger))
+        if deferrable
+        else operator.execute(context)
+    )
+    [first, *retries] = kit.runs(job)
+    assert retries == [f"{first}_attempt_1", f"{first}_attempt_2"]
+    assert (outcome["state"], outcome["job_id"]) == ("SUCCEEDED", first)
+    assert outcome["details"]["run_id"] == outcome["log"]["stream"] == retries[-1]
+    assert retries[-1] in outcome["console_url"]
+
+
+def test_a_run_that_fails_in_all_retries_has_failed(kit: GlueKit, context: Any) -> None:
+    """The error has the log of the last retry."""
+    job = kit.job("import sys\nprint('tried', file=sys.stderr)\nraise ValueError('always')", MaxRetries=1)
+    with pytest.raises(exceptions.JobFailed, match=r"failed on attempt 2 of 2\.") as error:
+        task(job).execute(context)
+    assert len(kit.runs(job)) == 2
+    assert "ValueError: always" in str(error.value)
+    assert isinstance(error.value.outcome, dict)
+    assert error.value.outcome["log"]["stream"] == kit.runs(job)[1]
+
+
+def test_a_kill_between_two_attempts_stops_the_retry(kit: GlueKit, context: Any, tmp_path: Any) -> None:
+    """Nothing can be stopped at the time of the kill, so the stop is repeated until the retry runs."""
+    once = tmp_path / "once"
+    job = kit.job(
+        f"import os\nif not os.path.exists({str(once)!r}): open({str(once)!r}, 'w'); raise SystemExit(1)\n" + SLEEP,
+        MaxRetries=1,
+    )
+    operator = task(job, deferrable=True)
+    [run_id] = deferred(operator, context).trigger.job_ids
+    kit.wait(job, run_id, "FAILED")
+    operator.on_kill()
+    assert kit.wait(job, f"{run_id}_attempt_1")["JobRunState"] == "STOPPED"
+
+
 # Rejected starts.
 
 
