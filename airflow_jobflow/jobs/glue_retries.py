@@ -26,6 +26,9 @@ log = logging.getLogger(__name__)
 RETRIED = ("FAILED", "ERROR")
 """The states in which Glue may retry a run. It retries neither a run that was stopped, nor one that timed out."""
 
+MAX_RETRIES = 10
+"""The most retries that Glue allows for a job."""
+
 RETRY_GRACE = 300.0
 """Seconds within which a retry must appear after a failure. Glue starts it after about half a minute."""
 

@@ -18,7 +18,16 @@ from airflow_jobflow.faults import CallError, Fault, classify_failure
 from airflow_jobflow.jobs.attempt import Try
 from airflow_jobflow.jobs.calls import Call, member, pages
 from airflow_jobflow.jobs.environment import RESULT_ARGUMENT
-from airflow_jobflow.jobs.glue_retries import RETRIED, chain, first_id, max_retries, may_follow, merged, next_id
+from airflow_jobflow.jobs.glue_retries import (
+    MAX_RETRIES,
+    RETRIED,
+    chain,
+    first_id,
+    max_retries,
+    may_follow,
+    merged,
+    next_id,
+)
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, iso_seconds
 from airflow_jobflow.jobs.owner import ARGUMENT, read_argument
 from airflow_jobflow.jobs.reattach import Found
@@ -101,9 +110,10 @@ def _one(call: Call, run_id: str, job: str) -> dict[str, Snapshot | None]:
         call("get_job_runs", JobName=job, MaxResults=1)  # raises an error if the job does not exist either
         return {}
     runs = [run]
-    while run and run["JobRunState"] in RETRIED:
-        if run := _get(call, job, next_id(run["Id"])):
-            runs.append(run)
+    while runs[-1]["JobRunState"] in RETRIED and len(runs) <= MAX_RETRIES:
+        if (run := _get(call, job, next_id(runs[-1]["Id"]))) is None:
+            break
+        runs.append(run)
     return {run_id: _followed(call, job, run_id, runs)}
 
 

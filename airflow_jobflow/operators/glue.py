@@ -11,7 +11,7 @@ from airflow_jobflow.links import GlueCrawlerLink, GlueJobRunLink, JobLogLink
 from airflow_jobflow.operators import exit_codes
 from airflow_jobflow.operators.base import AwsJobOperator
 from airflow_jobflow.operators.glue_spec import CRAWL_PARAMETERS, RUN_PARAMETERS, CrawlSpec, GlueRunSpec
-from airflow_jobflow.operators.trigger_start import CRAWL_RULES
+from airflow_jobflow.operators.trigger_start import CRAWL_RULES, GLUE_RUN_RULES
 
 if TYPE_CHECKING:
     from airflow_jobflow.waiting.trigger_start import StartRules
@@ -74,6 +74,10 @@ class GlueJobRunOperator(AwsJobOperator):
     :param attempt_timeout: seconds, or a timedelta, in whole minutes, after which Glue ends the run.
     :param execution_class: ``STANDARD`` or ``FLEX``.
     :param security_configuration: name of the security configuration.
+    :param script: the script of this run, instead of the job's: its address in S3, or a path on the worker, relative to
+        the folder of the DAG file. A local script is uploaded under a hash of its content. Default None.
+    :param script_prefix: where local scripts are uploaded: ``s3://bucket/prefix``. Default None.
+    :param update_job: let the job itself use the script, too. Default False: the job does not change.
     :param run_job_kwargs: further members of StartJobRun, as AWS names them.
 
     The other parameters are those of :class:`airflow_jobflow.operators.base.AwsJobOperator`;
@@ -83,6 +87,7 @@ class GlueJobRunOperator(AwsJobOperator):
     ``execution_seconds, dpu_seconds``; after a retry by Glue also ``run_id``, the id of the last one.
     """
 
+    start_rules: ClassVar[StartRules] = GLUE_RUN_RULES
     service: ClassVar[str] = "glue_run"
     template_fields: Sequence[str] = (*AwsJobOperator.template_fields, *RUN_PARAMETERS)
     template_fields_renderers: ClassVar[dict[str, str]] = RUN_PARAMETERS.renderers
@@ -101,6 +106,9 @@ class GlueJobRunOperator(AwsJobOperator):
         attempt_timeout: float | str | timedelta | None = None,
         execution_class: str | None = None,
         security_configuration: str | None = None,
+        script: str | None = None,
+        script_prefix: str | None = None,
+        update_job: bool | str = False,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -113,6 +121,9 @@ class GlueJobRunOperator(AwsJobOperator):
         self.attempt_timeout = attempt_timeout
         self.execution_class = execution_class
         self.security_configuration = security_configuration
+        self.script = script
+        self.script_prefix = script_prefix
+        self.update_job = update_job
 
     def check(self) -> None:
         """Validate the parameters; see the base."""
@@ -120,4 +131,4 @@ class GlueJobRunOperator(AwsJobOperator):
         super().check()
 
     def _job_spec(self) -> GlueRunSpec:
-        return GlueRunSpec(RUN_PARAMETERS.of(self))
+        return GlueRunSpec(RUN_PARAMETERS.of(self), self.dag.folder if self.has_dag() else "")

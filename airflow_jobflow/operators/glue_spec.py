@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_jobflow import params, params_json
 from airflow_jobflow.airflow_compat.lineage import with_parent_of_spark
 from airflow_jobflow.exceptions import CapacityUnavailable, SubmissionError, invalid_parameter
+from airflow_jobflow.operators.glue_script import ARGUMENT as SCRIPT
+from airflow_jobflow.operators.glue_script import Script
+from airflow_jobflow.operators.glue_script import prefix as script_prefix
 from airflow_jobflow.operators.spec import JobSpec
 from airflow_jobflow.params import Parameter, ParameterTable
 
@@ -52,9 +55,12 @@ RUN_PARAMETERS: Final = ParameterTable(
         "attempt_timeout": Parameter("Timeout", _whole_minutes),
         "execution_class": Parameter("ExecutionClass", partial(params.one_of, allowed=("STANDARD", "FLEX"))),
         "security_configuration": Parameter("SecurityConfiguration", params.non_empty_string),
+        "script": Parameter("", params.non_empty_string),
+        "script_prefix": Parameter("", script_prefix),
+        "update_job": Parameter("", params.boolean),
     }
 )
-"""The parameters of StartJobRun."""
+"""The parameters of StartJobRun, and those of the run's script."""
 
 
 class CrawlSpec(JobSpec):
@@ -188,13 +194,14 @@ class GlueRunSpec(JobSpec):
     """A run of a Glue job.
 
     :param values: the validated parameters of the operator, see ``RUN_PARAMETERS``.
+    :param folder: the folder of the DAG file, which the path of a local script is relative to. Default: none.
     :raises InvalidParameter: two of them contradict each other.
     """
 
     when_stuck = "Check what else is running: has the job or the account reached a limit?"
     passes_context = False
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], folder: str = "") -> None:
         from airflow_jobflow.jobs import glue_run
 
         for name, member in RUN_PARAMETERS.members.items():
@@ -207,6 +214,7 @@ class GlueRunSpec(JobSpec):
         self.scope: str | None = self.name
         self.request = glue_run.request(values, RUN_PARAMETERS.members)
         """The StartJobRun request."""
+        self._script = Script.of(values, folder)
 
     def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
         """Start a run with an argument that no other run carries, and return its id; see the base."""
@@ -215,11 +223,12 @@ class GlueRunSpec(JobSpec):
         from airflow_jobflow.jobs.owner import ARGUMENT
         from airflow_jobflow.operators import submission
 
+        script = {SCRIPT: self._script.resolve(jobs)} if self._script else {}
         request, token, inputs = dict(self.request), record.new_attempt(), record.inputs
         added = {f"--{name}": value for name, value in inputs.context(record).items()}
         if uri := inputs.result_uri(record):
             added[RESULT_ARGUMENT] = uri
-        arguments = {**added, **request.get("Arguments", {})}
+        arguments = {**added, **request.get("Arguments", {}), **script}
         if inputs.pass_context:
             arguments = with_parent_of_spark(arguments, record.context)
         if record.durable:

@@ -5,10 +5,12 @@ A row of a table has a value for the parameter, where its effect is visible, and
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -398,6 +400,23 @@ GLUE_RUN: dict[str, Any] = dict(
         sent("attempt_timeout", "120", "Timeout", 2),
         sent("execution_class", "FLEX", "ExecutionClass"),
         sent("security_configuration", "s", "SecurityConfiguration"),
+        sent("script", "s3://bucket/new.py", "Arguments.--scriptLocation"),
+        sent(
+            "script_prefix",
+            "s3://bucket/other/",
+            "Arguments.--scriptLocation",
+            f"s3://bucket/other/parameter_rows-{hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]}.py",
+            beside={"script": __file__, "script_prefix": "s3://bucket/prefix"},
+        ),
+        (
+            "update_job",
+            HasEffect(
+                "true",
+                lambda seen: [each["JobUpdate"]["Command"] for each in seen.aws.sent("update_job")],
+                [{"Name": "pythonshell", "ScriptLocation": "s3://bucket/new.py"}],
+                beside={"script": "s3://bucket/new.py"},
+            ),
+        ),
     ]
 )
 

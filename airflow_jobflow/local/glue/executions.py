@@ -162,7 +162,7 @@ class Executions:
 
         :param run: the run.
         """
-        location = run.job["Command"].get("ScriptLocation", "")
+        location = model.script_location(run.job, run.request.get("Arguments") or {})
         script = self.script(location)
         with self.lock:
             if run.ended:
