@@ -131,4 +131,4 @@ def ended_lately(run: Run) -> bool:
 
     :param run: the run.
     """
-    return time.time() - run.get("CompletedOn", 0.0) < RETRY_GRACE
+    return time.time() - float(run.get("CompletedOn") or 0.0) < RETRY_GRACE

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_jobflow import params
+from airflow_jobflow.airflow_compat.features import dag_in
 from airflow_jobflow.links import GlueCrawlerLink, GlueJobRunLink, JobLogLink
 from airflow_jobflow.operators import exit_codes
 from airflow_jobflow.operators.base import AwsJobOperator
@@ -131,4 +132,5 @@ class GlueJobRunOperator(AwsJobOperator):
         super().check()
 
     def _job_spec(self) -> GlueRunSpec:
-        return GlueRunSpec(RUN_PARAMETERS.of(self), self.dag.folder if self.has_dag() else "")
+        dag = dag_in(vars(self))
+        return GlueRunSpec(RUN_PARAMETERS.of(self), dag.folder if dag else "")

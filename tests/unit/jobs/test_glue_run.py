@@ -343,8 +343,9 @@ def test_a_run_between_two_attempts_cannot_be_stopped_yet() -> None:
 
 def test_the_runs_of_a_group_are_found_under_the_id_of_the_first() -> None:
     """A retry by Glue belongs to the run that was started, whether or not it has the same arguments."""
-    arguments = {"Arguments": {ARGUMENT: OWNER.argument(attempt="mine", **{"try": "t1m2c0"})}}
-    for of_retry in ({}, arguments):
+    arguments: dict[str, Any] = {"Arguments": {ARGUMENT: OWNER.argument(attempt="mine", **{"try": "t1m2c0"})}}
+    cases: list[dict[str, Any]] = [{}, arguments]
+    for of_retry in cases:
         client: Any = Glue(retry(1, 1, **of_retry), run(1, **just_failed(), **arguments), max_retries=1)
         [found] = glue_run.find_group(client, "etl", OWNER.group)
         assert (found.job.job_id, found.job.state, found.by) == ("jr_1", JobState.RUNNING, Try(1, 2, 0))

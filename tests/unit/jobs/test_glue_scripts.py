@@ -103,7 +103,7 @@ def test_an_update_keeps_the_rest_of_the_job() -> None:
             "Command": {"Name": "glueetl", "ScriptLocation": URI},
         },
     }
-    shape = botocore.session.get_session().get_service_model("glue").operation_model("UpdateJob").input_shape
+    shape: Any = botocore.session.get_session().get_service_model("glue").operation_model("UpdateJob").input_shape
     assert not ParamValidator().validate(request, shape).has_errors()
 
 
@@ -116,6 +116,6 @@ def test_a_job_that_uses_the_script_is_not_updated() -> None:
 
 def test_every_member_of_a_job_is_sent_to_update_it_or_left_out_on_purpose() -> None:
     """A new member that UpdateJob does not take would break updates."""
-    model = botocore.session.get_session().get_service_model("glue")
+    model: Any = botocore.session.get_session().get_service_model("glue")
     job, update = model.shape_for("Job").members, model.shape_for("JobUpdate").members
     assert set(job) - set(update) <= set(glue_scripts.NOT_UPDATED) <= set(job)
