@@ -138,9 +138,15 @@ def _followed(call: Call, job: str, run_id: str, runs: Sequence[Mapping[str, Any
         previous = iso_seconds(runs[-2].get("CompletedOn"))
         details = {**(seen.details or {}), LAST_RUN: last["Id"]}
         seen = replace(seen, previous_attempt_ended_at=previous, details=details)
-    elif not may_follow(last, None):
+    is_in_doubt = may_follow(last, None)
+    if len(runs) == 1 and not is_in_doubt:
         return seen
-    allowed = max_retries(call, job)
+    try:
+        allowed = max_retries(call, job)
+    except CallError:
+        if is_in_doubt:  # the describe call is repeated
+            raise
+        allowed = None
     seen = replace(seen, max_attempts=max(seen.attempt, (allowed or 0) + 1))
     if not may_follow(last, allowed):
         return seen

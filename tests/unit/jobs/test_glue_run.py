@@ -320,10 +320,12 @@ def test_a_failed_run_of_a_deleted_job_has_failed() -> None:
 
 
 def test_a_throttled_get_job_decides_nothing() -> None:
-    """The watcher repeats the describe call."""
+    """The watcher repeats the describe call, unless the retry runs already."""
     client: Any = Glue(run(1, **just_failed()), max_retries=refused("ThrottlingException", "GetJob"))
     with pytest.raises(CallError, match="ThrottlingException"):
         described(client)
+    client = Glue(retry(1, 1), run(1, **just_failed()), max_retries=refused("ThrottlingException", "GetJob"))
+    assert described(client).progress() == "RUNNING (attempt 2 of 2)"
 
 
 def test_the_retry_is_stopped_instead_of_the_failed_run() -> None:
