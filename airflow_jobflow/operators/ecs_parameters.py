@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from airflow_jobflow import params, params_json
 from airflow_jobflow.exceptions import InvalidParameter, invalid_parameter
+from airflow_jobflow.jobs.changes import Changes
 from airflow_jobflow.jobs.definitions import AWSVPC, EC2, EXTERNAL, FARGATE
-from airflow_jobflow.operators import definitions
+from airflow_jobflow.operators import change_rules, definitions
 from airflow_jobflow.params import Parameter, ParameterTable
 
 LAUNCH_TYPES: Final = (EC2, EXTERNAL, FARGATE)
@@ -23,9 +24,6 @@ FARGATE_PROVIDERS: Final = frozenset({"FARGATE", "FARGATE_SPOT"})
 """AWS's own capacity providers. All others have instances."""
 
 PUBLIC_IP: Final = {True: "ENABLED", False: "DISABLED", None: None}
-
-OF_CONTAINER: Final = ("command", "environment", "gpus")
-"""The short forms that apply to one container, so that its name must be known."""
 
 
 def _strategy(name: str, value: Any) -> list[dict[str, Any]]:
@@ -77,6 +75,7 @@ COMMON: Final = {
     "volume_configurations": Parameter(
         "volumeConfigurations", params_json.AwsShape("ecs", "RunTask", "volumeConfigurations")
     ),
+    **{name: row for name, row in change_rules.PARAMETERS.items() if name != "on_timeout"},  # ECS has no such limit
 }
 
 ECS_PARAMETERS: Final = ParameterTable(
@@ -130,6 +129,51 @@ NOT_SUPPORTED: Final[Mapping[str | None, Mapping[str, str]]] = {
 """The parameters that a launch type does not support, each with the reason."""
 
 
+CHANGEABLE: Final = (
+    "cpu",
+    "memory",
+    "ephemeral_storage",
+    "capacity_provider_strategy",
+    "launch_type",
+    "subnets",
+    "security_groups",
+    "assign_public_ip",
+    "platform_version",
+    "placement_constraints",
+    "placement_strategy",
+)
+"""The parameters that an attempt can change after a failure."""
+
+
+def changed(values: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters with what an attempt changes: a launch type and a strategy replace each other.
+
+    :param values: validated parameters.
+    :param change: those that change.
+    """
+    replaced = {"launch_type": "capacity_provider_strategy", "capacity_provider_strategy": "launch_type"}
+    left_out = {replaced[name] for name in change if name in replaced} - change.keys()
+    return {name: value for name, value in {**values, **change}.items() if name not in left_out}
+
+
+def changes_of(values: Mapping[str, Any], table: ParameterTable) -> Changes:
+    """Return what an attempt changes after a failure.
+
+    :param values: the validated parameters of the operator.
+    :param table: its table.
+    :raises InvalidParameter: a rule is wrong, or contradicts another one, or other parameters.
+    """
+
+    def check(fixed: Mapping[str, Any]) -> None:
+        after = changed(values, fixed)
+        other = EcsParameters(fargate(after) if table is FARGATE_PARAMETERS else after)
+        if "image" in values and other.made_for != EcsParameters(values).made_for:
+            rule = "its task definition would not fit both capacities; give a definition that does"
+            raise invalid_parameter("image", values["image"], rule)
+
+    return change_rules.changes_of(values, table, CHANGEABLE, check)
+
+
 def fargate(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters of a task on Fargate: the launch type is added, unless there is a strategy.
 
@@ -159,12 +203,24 @@ class EcsParameters:
             raise invalid_parameter("launch_type", launch_type, rule)
         if strategy and all(each.get("capacityProvider") in FARGATE_PROVIDERS for each in strategy):
             launch_type = FARGATE
-        for name, why in NOT_SUPPORTED.get(launch_type, {}).items():
-            if values.get(name):
-                raise invalid_parameter(name, values[name], why)
+        self._unsupported = NOT_SUPPORTED.get(launch_type, {})
+        self.reject_unsupported(values)
         self.definition = definitions.of_ecs(values, launch_type)
+        self.made_for = launch_type == FARGATE, self.definition.network_mode
+        """Whether the task definition is for Fargate, and its network mode."""
         self._check_network(launch_type)
         self.reject_contradictions(values.get("container_name"))
+
+    def reject_unsupported(self, values: Mapping[str, Any], item: str = "") -> None:
+        """Reject parameters that the launch type does not support.
+
+        :param values: validated parameters, of the operator or of an item.
+        :param item: names the item. Default: they are the operator's.
+        :raises InvalidParameter: there is one.
+        """
+        for name, why in self._unsupported.items():
+            if values.get(name):
+                raise invalid_parameter(f"{item}[{name!r}]" if item else name, values[name], why)
 
     def _check_network(self, launch_type: str | None) -> None:
         """Check that the task has subnets if its network mode needs them, and none otherwise."""
@@ -217,14 +273,13 @@ class EcsParameters:
         }
         short = {name: value for name, value in awsvpc.items() if value is not None}
         network = values.get("network_configuration") or (short and {"awsvpcConfiguration": short})
-        return ecs.request(
-            {
-                **{name: values.get(name) for name in ECS_PARAMETERS.members},
-                "capacity_provider_strategy": None if on_demand else values.get("capacity_provider_strategy") or None,
-                "launch_type": FARGATE if on_demand else values.get("launch_type"),
-                "network_configuration": network or None,
-                "overrides": ecs.overrides(values, container),
-                "tags": ecs.tags(values.get("tags", {})) or None,
-            },
-            ECS_PARAMETERS.members,
-        )
+        parts = {
+            **{name: values.get(name) for name in ECS_PARAMETERS.members},
+            "capacity_provider_strategy": None if on_demand else values.get("capacity_provider_strategy") or None,
+            "launch_type": FARGATE if on_demand else values.get("launch_type"),
+            "network_configuration": network or None,
+            "overrides": ecs.overrides(values, container),
+            "tags": ecs.tags(values.get("tags", {})) or None,
+        }
+        members = ECS_PARAMETERS.members
+        return {"count": 1, **{members[name]: value for name, value in parts.items() if value is not None}}

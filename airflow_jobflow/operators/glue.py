@@ -80,6 +80,11 @@ class GlueJobRunOperator(AwsJobOperator):
     :param script_prefix: where local scripts are uploaded: ``s3://bucket/prefix``. Default None.
     :param update_job: let the job itself use the script, too. Default False: the job does not change.
     :param run_job_kwargs: further members of StartJobRun, as AWS names them.
+    :param on_out_of_memory: what a retry changes if the run ran out of memory, such as ``{"worker_type": "G.2X"}``. The
+        value of any of these may be set: ``worker_type``, ``number_of_workers``, ``max_capacity``, ``attempt_timeout``,
+        ``execution_class``. Default None: a retry changes nothing.
+    :param on_timeout: the same if Glue ended the run after its attempt time-out, such as ``{"attempt_timeout": "x2",
+        "max": 7200}``: twice of what the run had, 7,200 seconds at most, rounded up to whole minutes.
 
     The other parameters are those of :class:`airflow_jobflow.operators.base.AwsJobOperator`;
     ``durable`` gives the run an argument ``--jobflow_owner``, which the script need not know.
@@ -110,6 +115,8 @@ class GlueJobRunOperator(AwsJobOperator):
         script: str | None = None,
         script_prefix: str | None = None,
         update_job: bool | str = False,
+        on_out_of_memory: dict[str, Any] | str | None = None,
+        on_timeout: dict[str, Any] | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -125,6 +132,8 @@ class GlueJobRunOperator(AwsJobOperator):
         self.script = script
         self.script_prefix = script_prefix
         self.update_job = update_job
+        self.on_out_of_memory = on_out_of_memory
+        self.on_timeout = on_timeout
 
     def check(self) -> None:
         """Validate the parameters; see the base."""

@@ -1,4 +1,4 @@
-"""Sensors for ECS tasks on Fargate."""
+"""The sensor for ECS tasks on Fargate and on any other capacity."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_jobflow import params
-from airflow_jobflow.links import FargateTaskLink, JobLogLink
+from airflow_jobflow.links import EcsTaskLink, JobLogLink
 from airflow_jobflow.sensors.base import AwsJobSensor
 from airflow_jobflow.sensors.targets import target_of
 
@@ -14,8 +14,10 @@ if TYPE_CHECKING:
     from airflow_jobflow.jobs.targets import Target
 
 
-class FargateTaskSensor(AwsJobSensor):
+class EcsTaskSensor(AwsJobSensor):
     """Wait until an ECS task, or each of several tasks of a cluster, has stopped, or has reached another status.
+
+    The capacity of the task does not matter.
 
     :param cluster: name or ARN of the cluster; templated.
     :param task_arn: ARN or id of the task, the outcome that an operator returned for it, or a list of these; templated.
@@ -39,7 +41,7 @@ class FargateTaskSensor(AwsJobSensor):
         "target_state",
         "failure_states",
     )
-    operator_extra_links = (FargateTaskLink(), JobLogLink())
+    operator_extra_links = (EcsTaskLink(), JobLogLink())
     ui_color = "#fbe9d9"
 
     def __init__(
@@ -64,3 +66,7 @@ class FargateTaskSensor(AwsJobSensor):
     def _scope(self) -> str | None:
         """Return the cluster, which a describe call is confined to."""
         return params.non_empty_string("cluster", self.cluster)
+
+
+FargateTaskSensor = EcsTaskSensor
+"""Another name, for readers who look for Fargate."""

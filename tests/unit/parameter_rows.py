@@ -17,14 +17,15 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_jobflow.exceptions import JobFailed, JobFailedFinally, JobflowError
 from airflow_jobflow.jobs.attempt import Attempt
+from airflow_jobflow.jobs.changes import CAUSES
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 from airflow_jobflow.jobs.packing import pack, unpack
-from airflow_jobflow.operators import batch_spec, ecs_parameters
+from airflow_jobflow.operators import batch_parameters, ecs_parameters
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
-from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
+from airflow_jobflow.operators.ecs import EcsMapOperator, EcsTaskOperator, FargateMapOperator, FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
 from airflow_jobflow.sensors.batch import BatchJobSensor
-from airflow_jobflow.sensors.ecs import FargateTaskSensor
+from airflow_jobflow.sensors.ecs import EcsTaskSensor
 from airflow_jobflow.sensors.glue import GlueCrawlSensor, GlueJobRunSensor
 from tests.unit.scripted_aws import ARN, ScriptedAws
 
@@ -33,21 +34,27 @@ FAR = datetime(2100, 1, 1, tzinfo=UTC)
 BASE: dict[type, dict[str, Any]] = {
     BatchJobOperator: {"job_name": "n", "job_queue": "q", "job_definition": "d"},
     BatchMapOperator: {"job_name": "n", "job_queue": "q", "job_definition": "d", "items": [{}]},
+    EcsTaskOperator: {"cluster": "c", "task_definition": "d", "subnets": ["s"]},
+    EcsMapOperator: {"cluster": "c", "task_definition": "d", "subnets": ["s"], "items": [{}]},
     FargateTaskOperator: {"cluster": "c", "task_definition": "d", "subnets": ["s"]},
     FargateMapOperator: {"cluster": "c", "task_definition": "d", "subnets": ["s"], "items": [{}]},
     GlueCrawlOperator: {"crawler_name": "c"},
     GlueJobRunOperator: {"job_name": "j"},
     BatchJobSensor: {"job_id": "a"},
-    FargateTaskSensor: {"cluster": "c", "task_arn": ARN},
+    EcsTaskSensor: {"cluster": "c", "task_arn": ARN},
     GlueCrawlSensor: {"crawler_name": "c", "since": "2026-01-02"},
     GlueJobRunSensor: {"job_name": "j", "run_id": "jr_1"},
 }
 """Every operator and sensor, with its required parameters."""
 
-OPERATORS = (BatchJobOperator, FargateTaskOperator, GlueCrawlOperator, GlueJobRunOperator)
-MAPS = (BatchMapOperator, FargateMapOperator)
-TABLES = {BatchMapOperator: batch_spec.PARAMETERS, FargateMapOperator: ecs_parameters.FARGATE_PARAMETERS}
-SENSORS = (BatchJobSensor, FargateTaskSensor, GlueCrawlSensor, GlueJobRunSensor)
+OPERATORS = (BatchJobOperator, EcsTaskOperator, FargateTaskOperator, GlueCrawlOperator, GlueJobRunOperator)
+MAPS = (BatchMapOperator, EcsMapOperator, FargateMapOperator)
+TABLES = {
+    BatchMapOperator: batch_parameters.PARAMETERS,
+    EcsMapOperator: ecs_parameters.ECS_PARAMETERS,
+    FargateMapOperator: ecs_parameters.FARGATE_PARAMETERS,
+}
+SENSORS = (BatchJobSensor, EcsTaskSensor, GlueCrawlSensor, GlueJobRunSensor)
 
 
 @dataclass
@@ -171,6 +178,12 @@ def registered(name: str, value: Any, path: str, expected: Any = None, **beside:
 IMAGE = {"image": "i", "execution_role": "r"}
 
 
+def changes(name: str, **rule: Any) -> tuple[str, HasEffect]:
+    """Return a row for what an attempt changes after a failure."""
+    letter = next(letter for letter, cause in CAUSES.items() if cause.parameter == name)
+    return name, HasEffect(rule, lambda seen: seen.task._execution.spec.changes.rules.get(letter), rule)
+
+
 def sent(name: str, value: Any, path: str, expected: Any = None, **more: Any) -> tuple[str, HasEffect]:
     """Return a row for a value that is sent as a member of the request."""
     return name, HasEffect(value, member(path), value if expected is None else expected, **more)
@@ -286,6 +299,7 @@ OF_MAPS: dict[str, Any] = {
                       beside={"tags": {"other": "tag"}}),
     "max_concurrency": HasEffect("7", argument("max_concurrency"), 7),
     "on_item_failure": HasEffect("continue", argument("on_item_failure"), "continue"),
+    "item_attempts": HasEffect("7", argument("attempts"), 7, beside={"on_capacity": {"memory": 4096}}),
     "redrive": HasEffect(True, argument("on_item_failure"), "continue"),
     "tolerated_failure_count": HasEffect("7", argument("tolerated_failure_count"), 7),
     "tolerated_failure_percentage": HasEffect("7", argument("tolerated_failure_percentage"), 7),
@@ -323,6 +337,9 @@ BATCH: dict[str, Any] = dict(
             "consumableResourcePropertiesOverride",
         ),
         ("container_name", HasEffect("side", argument("container_name"), "side")),
+        changes("on_out_of_memory", memory="x2", max=8192),
+        changes("on_capacity", job_queue="other"),
+        changes("on_timeout", attempt_timeout="x2"),
     ]
 )
 BATCH_SINGLE: dict[str, Any] = dict(
@@ -380,13 +397,31 @@ ECS: dict[str, Any] = dict(
         sent("group", "g", "group"),
         sent("reference_id", "r", "referenceId"),
         sent("volume_configurations", [{"name": "v"}], "volumeConfigurations"),
+        changes("on_out_of_memory", memory="x2", max=8192),
+        changes("on_capacity", subnets=["other"]),
+    ]
+)
+ON_INSTANCES: dict[str, Any] = dict(
+    [
+        registered("network_mode", "host", "networkMode", subnets=None, **IMAGE),
+        registered(
+            "definition",
+            {"networkMode": "awsvpc", "containerDefinitions": [{"image": "other"}]},
+            "containerDefinitions.0.image",
+            "other",
+        ),
+        sent("gpus", "1", "overrides.containerOverrides.0.resourceRequirements.GPU"),
+        sent("launch_type", "EC2", "launchType"),
+        sent("placement_constraints", [{"type": "distinctInstance"}], "placementConstraints"),
+        sent("placement_strategy", [{"type": "binpack", "field": "memory"}], "placementStrategy"),
     ]
 )
 
 
 def spot_was_interrupted(seen: Seen) -> bool:
     """Return whether another attempt follows a Spot interruption."""
-    return bool(seen.task._execution.spec.runs_again({"jobs": {ARN: {"code": "SpotInterruption"}}}, Attempt()))
+    ended = Snapshot(ARN, JobState.FAILED, "STOPPED", code="SpotInterruption").to_dict()
+    return bool(seen.task._execution.spec.runs_again({"jobs": {ARN: ended}}, Attempt()))
 
 
 GLUE_RUN: dict[str, Any] = dict(
@@ -417,6 +452,8 @@ GLUE_RUN: dict[str, Any] = dict(
                 beside={"script": "s3://bucket/new.py"},
             ),
         ),
+        changes("on_out_of_memory", worker_type="G.2X"),
+        changes("on_timeout", attempt_timeout="x2"),
     ]
 )
 
@@ -461,6 +498,22 @@ ROWS: dict[type, dict[str, Any]] = {
         "ecs_properties_override": Rejected({"taskProperties": []}, NOT_ON_A_MAP),
         "eks_properties_override": Rejected({"podProperties": {}}, NOT_ON_A_MAP),
     },
+    EcsTaskOperator: {
+        **OF_SINGLE_JOBS,
+        **EXIT_CODE,
+        **ECS,
+        **ON_INSTANCES,
+        "cluster": HasEffect("other", argument("scope"), "other"),
+        "durable": HasEffect(False, lambda seen: "clientToken" in seen.request, False),
+        "on_spot_interruption": HasEffect("fail", spot_was_interrupted, False, late=True),
+    },
+    EcsMapOperator: {
+        **OF_MAPS,
+        **ECS,
+        **ON_INSTANCES,
+        "cluster": HasEffect("other", argument("scope"), "other"),
+        "on_spot_interruption": HasEffect("fail", argument("attempts"), 1),
+    },
     FargateTaskOperator: {
         **OF_SINGLE_JOBS,
         **EXIT_CODE,
@@ -499,7 +552,7 @@ ROWS: dict[type, dict[str, Any]] = {
         "durable": HasEffect(False, lambda seen: "Arguments" in seen.request, False),
     },
     BatchJobSensor: {**OF_SENSORS, "job_id": HasEffect('["a", "b"]', argument("job_ids"), ["a", "b"])},
-    FargateTaskSensor: {
+    EcsTaskSensor: {
         **OF_SENSORS,
         "cluster": HasEffect("other", argument("scope"), "other"),
         "task_arn": HasEffect([ARN], argument("job_ids"), [ARN], beside={"task_arn": "x"}),
