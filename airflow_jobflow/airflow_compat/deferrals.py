@@ -69,6 +69,15 @@ def timeout_of(trigger: Any) -> datetime | None:
     return limit if limit is None or limit.tzinfo else limit.replace(tzinfo=UTC)
 
 
+def set_timeout(trigger: Any, timeout: datetime | None) -> None:
+    """Set when Airflow itself ends the deferral, see ``timeout_of``, on a trigger that runs inside another one.
+
+    :param trigger: the inner trigger.
+    :param timeout: the timeout of the outer one.
+    """
+    trigger.timeout_after = timeout
+
+
 class _DeferralObserver:
     """A connection to the supervisor that observes the answer to a deferral."""
 
