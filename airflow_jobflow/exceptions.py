@@ -9,6 +9,7 @@
         │   ├── SubmissionRejected * AWS rejected the request
         │   └── CapacityUnavailable  no capacity now; operators wait for it, so it does not reach a task
         ├── JobFailed                the job ran and failed; see .outcome and .diagnosis
+        │   └── JobFailedFinally   * … in a way that a retry would not change
         ├── JobStopped               the job was stopped on request
         ├── JobTimeout               the job's deadline has passed
         ├── QueueTimeout             the job did not leave the queue within queued_timeout
@@ -69,6 +70,10 @@ class CapacityUnavailable(SubmissionError):
 
 class JobFailed(JobflowError):
     """The job ran and failed, or could not be run."""
+
+
+class JobFailedFinally(JobFailed, AirflowFailException):
+    """The job failed, and the task is not retried: a retry would fail in the same way."""
 
 
 class JobStopped(JobflowError):

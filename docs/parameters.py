@@ -13,7 +13,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_jobflow.operators import batch_spec, ecs_spec, glue_spec
+from airflow_jobflow.operators import batch_spec, glue_spec
+from airflow_jobflow.operators.ecs_parameters import FARGATE_PARAMETERS
 from airflow_jobflow.params import ParameterTable
 from airflow_jobflow.waiting import parameters
 
@@ -41,7 +42,7 @@ class Table:
 
 TABLES = {
     "BatchJobOperator": Table(f"{OPERATORS}.batch.BatchJobOperator", batch_spec.PARAMETERS, "SubmitJob", True),
-    "FargateTaskOperator": Table(f"{OPERATORS}.ecs.FargateTaskOperator", ecs_spec.PARAMETERS, "RunTask", True),
+    "FargateTaskOperator": Table(f"{OPERATORS}.ecs.FargateTaskOperator", FARGATE_PARAMETERS, "RunTask", True),
     "GlueCrawlOperator": Table(f"{OPERATORS}.glue.GlueCrawlOperator", glue_spec.CRAWL_PARAMETERS, "StartCrawler"),
     "GlueJobRunOperator": Table(f"{OPERATORS}.glue.GlueJobRunOperator", glue_spec.RUN_PARAMETERS, "StartJobRun"),
     "all": Table(f"{OPERATORS}.base.AwsJobOperator", ParameterTable(OF_ALL)),

@@ -18,6 +18,10 @@ from airflow_jobflow.jobs import batch_containers, fargate_sizes
 
 FARGATE: Final = "FARGATE"
 EC2: Final = "EC2"
+EXTERNAL: Final = "EXTERNAL"
+
+AWSVPC: Final = "awsvpc"
+"""The network mode in which a task has a network interface of its own."""
 
 PREFIX: Final = "jobflow-"
 """The beginning of all names, to which a policy can be restricted."""
@@ -30,6 +34,9 @@ LOG_GROUP: Final = "/jobflow/ecs"
 
 DEFAULT_EC2_SIZE: Final = (1.0, 2048)
 """The default vCPUs and MiB of a Batch job on EC2."""
+
+MEMORY_RESERVATION: Final = 512
+"""The MiB that ECS reserves on an instance for a container without a size, which may use more."""
 
 NAME: Final = {"batch": "jobDefinitionName", "ecs": "family"}
 """The member with the name of a definition, also in the request that registers it."""
@@ -115,25 +122,32 @@ def batch_definition(
 def task_definition(
     image: str,
     *,
-    cpu: int,
-    memory: int,
     region: str,
+    launch_type: str | None = None,
+    network_mode: str | None = None,
+    cpu: int | None = None,
+    memory: int | None = None,
+    gpus: int | None = None,
     container: str | None = None,
     job_role: str | None = None,
     execution_role: str | None = None,
     log_group: str | None = None,
 ) -> Json:
-    """Return the RegisterTaskDefinition request for an image on Fargate, without a name.
+    """Return the RegisterTaskDefinition request for an image, without a name.
 
     It has neither command nor environment: they differ between runs, and are sent with each task. The log group is
     created with the first task, if the execution role may do so and there is none.
 
     :param image: the image.
-    :param cpu, memory: of the task, in CPU units and MiB.
     :param region: where the task logs.
+    :param launch_type: the launch type that the definition must be valid for. Default None: AWS checks that when a
+        task starts.
+    :param network_mode: the network mode. Default None: that of ECS, ``bridge``.
+    :param cpu, memory: of the task, in CPU units and MiB. Default None: no limit; 512 MiB are reserved.
+    :param gpus: of the container. Default None: it has none.
     :param container: name of the container. Default ``main``.
     :param job_role: ARN of the role of the task. Default None: it has none.
-    :param execution_role: ARN of the role that pulls the image and writes the log.
+    :param execution_role: ARN of the role that pulls the image and writes the log. Default None: that of the instance.
     :param log_group: the log group. Default ``/jobflow/ecs``.
     """
     options = {
@@ -142,22 +156,24 @@ def task_definition(
         "awslogs-stream-prefix": "jobflow",
         "awslogs-create-group": "true",
     }
-    roles = {"taskRoleArn": job_role, "executionRoleArn": execution_role}
-    return {
-        "requiresCompatibilities": [FARGATE],
-        "networkMode": "awsvpc",
-        "cpu": str(cpu),
-        "memory": str(memory),
-        **{name: role for name, role in roles.items() if role},
-        "containerDefinitions": [
-            {
-                "name": container or CONTAINER,
-                "image": image,
-                "essential": True,
-                "logConfiguration": {"logDriver": "awslogs", "options": options},
-            }
-        ],
+    own = {
+        "name": container or CONTAINER,
+        "image": image,
+        "essential": True,
+        "memoryReservation": None if memory else MEMORY_RESERVATION,
+        "resourceRequirements": gpus and [{"type": "GPU", "value": str(gpus)}],
+        "logConfiguration": {"logDriver": "awslogs", "options": options},
     }
+    task = {
+        "requiresCompatibilities": launch_type and [launch_type],
+        "networkMode": network_mode,
+        "cpu": cpu and str(cpu),
+        "memory": memory and str(memory),
+        "taskRoleArn": job_role,
+        "executionRoleArn": execution_role,
+        "containerDefinitions": [{name: value for name, value in own.items() if value}],
+    }
+    return {name: value for name, value in task.items() if value}
 
 
 def fargate_size(cpu: int | None, memory: int | None) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.jobs import batch_request
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     from airflow_jobflow.jobs.calls import Call
     from airflow_jobflow.jobs.reattach import Found
     from airflow_jobflow.operators.attempts import AttemptRecord
-    from airflow_jobflow.params import ParameterTable
     from airflow_jobflow.waiting.remote import RemoteJobs
 
 
@@ -27,7 +26,7 @@ class BatchMapSpec(MapSpec):
     :raises InvalidParameter: two of them contradict each other.
     """
 
-    table: ClassVar[ParameterTable] = PARAMETERS
+    table = PARAMETERS
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         reject_contradictions(values, redrive=False)

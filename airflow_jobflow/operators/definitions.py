@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_jobflow import params, params_json
 from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.jobs import definitions
-from airflow_jobflow.jobs.definitions import EC2, FARGATE, Json
+from airflow_jobflow.jobs.definitions import AWSVPC, EC2, EXTERNAL, FARGATE, Json
 from airflow_jobflow.params import Parameter
 
 if TYPE_CHECKING:
@@ -47,14 +47,17 @@ BATCH_PARAMETERS: Final = {
 }
 """The parameters that say which job definition is used. One of three is required."""
 
-FARGATE_PARAMETERS: Final = {
+ECS_PARAMETERS: Final = {
     "task_definition": Parameter("taskDefinition", params.non_empty_string),
     **COMMON,
     "definition": Parameter("", params_json.AwsShape("ecs", "RegisterTaskDefinition")),
 }
 """The parameters that say which task definition is used. One of three is required."""
 
-OF_IMAGE: Final = ("job_role", "execution_role", "log_group", "platform", "assign_public_ip")
+BRIDGE: Final = "bridge"
+"""The network mode of a task definition that has none."""
+
+OF_IMAGE: Final = ("job_role", "execution_role", "log_group", "platform", "network_mode", "assign_public_ip")
 """Parameters that are parts of a definition that is made of an image."""
 
 
@@ -92,6 +95,7 @@ class Definition:
     :param main_container: the container of a task that command and environment are for. Default None: it is looked up
         in AWS.
     :param size: CPU units and MiB of a definition that is made of an image, for Fargate. Default None: any other.
+    :param network_mode: the network mode of a task. Default None: it is not known.
     """
 
     service: str
@@ -100,6 +104,7 @@ class Definition:
     containers: Sequence[str] | None = None
     main_container: str | None = None
     size: tuple[int, int] | None = None
+    network_mode: str | None = None
 
     def check_containers(self, jobs: RemoteJobs, *names: str) -> None:
         """Check that it has the containers that the parameters name.
@@ -195,28 +200,54 @@ def of_batch(values: Mapping[str, Any]) -> Definition:
     return _of_possible_size(made, values, "vcpus")
 
 
-def of_fargate(values: Mapping[str, Any]) -> Definition:
+def of_ecs(values: Mapping[str, Any], launch_type: str | None) -> Definition:
     """Return the task definition that the parameters of an operator name or describe.
 
     :param values: validated parameters.
+    :param launch_type: where the tasks run. None if their capacity provider decides.
     :raises InvalidParameter: they name none or several, or contradict each other.
     """
     source = _source(values, "task_definition")
     if source != "image":
         return _given(values, "ecs", source)
-    _require_execution_role(values)
-    size = definitions.fargate_size(values.get("cpu"), values.get("memory"))
+    size = None
+    if launch_type == FARGATE:
+        _require_execution_role(values)
+        size = definitions.fargate_size(values.get("cpu"), values.get("memory"))
+    cpu, memory = size or (values.get("cpu"), values.get("memory"))
+    network_mode = _network_mode(values, launch_type)
     container = values.get("container_name") or definitions.CONTAINER
-    parts = {name: values.get(name) for name in ("job_role", "execution_role", "log_group")}
+    parts = {name: values.get(name) for name in ("job_role", "execution_role", "log_group", "gpus")}
 
     def build(region: str) -> Json:
         content = definitions.task_definition(
-            values["image"], cpu=size[0], memory=size[1], region=region, container=container, **parts
+            values["image"],
+            region=region,
+            launch_type=launch_type,
+            network_mode=network_mode,
+            cpu=cpu,
+            memory=memory,
+            container=container,
+            **parts,
         )
         return definitions.named("ecs", content)
 
-    made = Definition("ecs", values["image"], build, (container,), container, size)
+    made = Definition("ecs", values["image"], build, (container,), container, size, network_mode or BRIDGE)
     return _of_possible_size(made, values, "cpu")
+
+
+def _network_mode(values: Mapping[str, Any], launch_type: str | None) -> str | None:
+    """Return the network mode of an image's definition: awsvpc if the task has a network; None for ECS's default.
+
+    :raises InvalidParameter: the launch type does not support it.
+    """
+    mode: str | None = values.get("network_mode")
+    if launch_type == FARGATE and mode not in (None, AWSVPC):
+        raise invalid_parameter("network_mode", mode, f"Fargate supports only {AWSVPC}")
+    if launch_type == EXTERNAL and mode == AWSVPC:
+        raise invalid_parameter("network_mode", mode, "external instances support only bridge, host and none")
+    has_network = launch_type == FARGATE or values.get("subnets") or values.get("network_configuration")
+    return mode or (AWSVPC if has_network else None)
 
 
 def _of_possible_size(definition: Definition, values: Mapping[str, Any], cpu: str) -> Definition:
@@ -255,8 +286,11 @@ def _given(values: Mapping[str, Any], service: str, source: str) -> Definition:
     content = {"type": "container", **values[source]} if service == "batch" else values[source]
     request = definitions.named(service, content)
     names = definitions.container_names(service, request)
-    main = definitions.main_container(request) if service == "ecs" else None
-    return Definition(service, request[definitions.NAME[service]], lambda _region: request, names, main)
+    name = request[definitions.NAME[service]]
+    if service == "batch":
+        return Definition(service, name, lambda _region: request, names)
+    main, mode = definitions.main_container(request), request.get("networkMode", BRIDGE)
+    return Definition(service, name, lambda _region: request, names, main, network_mode=mode)
 
 
 def _require_execution_role(values: Mapping[str, Any]) -> None:

@@ -11,8 +11,9 @@ from typing import Any, ClassVar
 
 from airflow_jobflow.links import FargateTaskLink, JobLogLink
 from airflow_jobflow.operators.base import AwsJobOperator
-from airflow_jobflow.operators.ecs_map_spec import FargateMapSpec
-from airflow_jobflow.operators.ecs_spec import PARAMETERS, FargateTaskSpec
+from airflow_jobflow.operators.ecs_map_spec import EcsMapSpec
+from airflow_jobflow.operators.ecs_parameters import FARGATE_PARAMETERS, fargate
+from airflow_jobflow.operators.ecs_spec import EcsTaskSpec
 from airflow_jobflow.operators.map import AwsMapOperator
 
 
@@ -62,8 +63,8 @@ class FargateTaskOperator(AwsJobOperator):
     """
 
     service: ClassVar[str] = "ecs"
-    template_fields: Sequence[str] = (*AwsJobOperator.template_fields, *PARAMETERS)
-    template_fields_renderers: ClassVar[dict[str, str]] = PARAMETERS.renderers
+    template_fields: Sequence[str] = (*AwsJobOperator.template_fields, *FARGATE_PARAMETERS)
+    template_fields_renderers: ClassVar[dict[str, str]] = FARGATE_PARAMETERS.renderers
     operator_extra_links = (FargateTaskLink(), JobLogLink())
     ui_color = "#f7d5b5"
 
@@ -130,8 +131,8 @@ class FargateTaskOperator(AwsJobOperator):
         self.reference_id = reference_id
         self.volume_configurations = volume_configurations
 
-    def _job_spec(self) -> FargateTaskSpec:
-        return FargateTaskSpec(PARAMETERS.of(self))
+    def _job_spec(self) -> EcsTaskSpec:
+        return EcsTaskSpec(fargate(FARGATE_PARAMETERS.of(self)))
 
 
 class FargateMapOperator(AwsMapOperator):
@@ -157,8 +158,8 @@ class FargateMapOperator(AwsMapOperator):
     """
 
     service: ClassVar[str] = "ecs"
-    template_fields: Sequence[str] = (*AwsMapOperator.template_fields, *PARAMETERS)
-    template_fields_renderers: ClassVar[dict[str, str]] = {**PARAMETERS.renderers, "items": "json"}
+    template_fields: Sequence[str] = (*AwsMapOperator.template_fields, *FARGATE_PARAMETERS)
+    template_fields_renderers: ClassVar[dict[str, str]] = {**FARGATE_PARAMETERS.renderers, "items": "json"}
     operator_extra_links = FargateTaskOperator.operator_extra_links
     ui_color = "#f7d5b5"
 
@@ -225,5 +226,5 @@ class FargateMapOperator(AwsMapOperator):
         self.reference_id = reference_id
         self.volume_configurations = volume_configurations
 
-    def _map_spec(self) -> FargateMapSpec:
-        return FargateMapSpec(PARAMETERS.of(self))
+    def _map_spec(self) -> EcsMapSpec:
+        return EcsMapSpec(fargate(FARGATE_PARAMETERS.of(self)), FARGATE_PARAMETERS)

@@ -1,12 +1,13 @@
-"""What the map operator for ECS on Fargate starts: one task for each item."""
+"""What the map operators for ECS start: one task for each item."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow.exceptions import invalid_parameter
-from airflow_jobflow.operators.ecs_spec import PARAMETERS, SPOT_ATTEMPTS, FargateParameters
+from airflow_jobflow.operators.ecs_parameters import EcsParameters
+from airflow_jobflow.operators.ecs_spec import SPOT_ATTEMPTS
 from airflow_jobflow.operators.spec import MapSpec
 
 if TYPE_CHECKING:
@@ -18,17 +19,17 @@ if TYPE_CHECKING:
     from airflow_jobflow.waiting.remote import RemoteJobs
 
 
-class FargateMapSpec(MapSpec):
-    """One task on Fargate for each item.
+class EcsMapSpec(MapSpec):
+    """One task for each item.
 
-    :param values: the validated parameters of the operator, see ``PARAMETERS``: they hold for every item.
+    :param values: the validated parameters of the operator, see ``EcsParameters``: they hold for every item.
+    :param table: the operator's table of parameters, of which an item may set some.
     :raises InvalidParameter: two of them contradict each other.
     """
 
-    table: ClassVar[ParameterTable] = PARAMETERS
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self._parameters = FargateParameters(values)
+    def __init__(self, values: Mapping[str, Any], table: ParameterTable) -> None:
+        self._parameters = EcsParameters(values)
+        self.table = table
         self.values = values
         self._cluster: str = values["cluster"]
         self._on_interruption: str = values["on_spot_interruption"]

@@ -1,18 +1,14 @@
-"""What the operators for ECS on Fargate start: a task."""
+"""What the operators for ECS start: a task."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_jobflow import params, params_json
-from airflow_jobflow.exceptions import InvalidParameter, invalid_parameter
-from airflow_jobflow.operators import definitions
+from airflow_jobflow.operators.ecs_parameters import OF_CONTAINER, EcsParameters
 from airflow_jobflow.operators.inputs import log_left_out
 from airflow_jobflow.operators.spec import JobSpec
-from airflow_jobflow.params import Parameter, ParameterTable
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.attempt import Attempt
@@ -23,136 +19,24 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-FARGATE: Final = "FARGATE"
-
 TOKEN_IN_USE: Final = "ConflictException"  # noqa: S105 -- no secret
 """ECS's error code for a token that a different request used: one of an earlier try, whose task was not found yet."""
-
-PUBLIC_IP: Final = {True: "ENABLED", False: "DISABLED", None: None}
 
 SPOT_ATTEMPTS: Final = 4
 """How many attempts one try of the task makes of a job whose Spot capacity is taken back, the first included."""
 
 
-def _strategy(name: str, value: Any) -> list[dict[str, Any]]:
-    """Validate a capacity provider strategy: AWS's list, or weights by provider: ``{"FARGATE_SPOT": 4}``."""
-    try:
-        weights = params_json.mapping(name, value)
-    except InvalidParameter:
-        strategy: list[dict[str, Any]] = params_json.AwsShape("ecs", "RunTask", "capacityProviderStrategy")(name, value)
-        return strategy
-    return [
-        {"capacityProvider": provider, "weight": params.integer(f"{name}[{provider!r}]", weight, least=0, most=1000)}
-        for provider, weight in weights.items()
-    ]
+class EcsTaskSpec(JobSpec):
+    """A task.
 
-
-PARAMETERS: Final = ParameterTable(
-    {
-        "cluster": Parameter("cluster", params.non_empty_string, required=True),
-        **definitions.FARGATE_PARAMETERS,
-        "command": Parameter("", params_json.string_list, in_item=True),
-        "environment": Parameter("", params_json.string_map, in_item=True),
-        "container_name": Parameter("", params.non_empty_string, in_item=True),
-        "cpu": Parameter("", partial(params.integer, least=256, unit="CPU units; 1024 are a vCPU"), in_item=True),
-        "memory": Parameter("", partial(params.integer, least=512, unit="MiB"), in_item=True),
-        "ephemeral_storage": Parameter("", partial(params.integer, least=20, most=200), in_item=True),
-        "overrides": Parameter("overrides", params_json.AwsShape("ecs", "RunTask", "overrides"), in_item=True),
-        "subnets": Parameter("", params_json.string_list),
-        "security_groups": Parameter("", params_json.string_list),
-        "assign_public_ip": Parameter("", params.boolean),
-        "network_configuration": Parameter(
-            "networkConfiguration", params_json.AwsShape("ecs", "RunTask", "networkConfiguration")
-        ),
-        "capacity_provider_strategy": Parameter("capacityProviderStrategy", _strategy),
-        "on_spot_interruption": Parameter(
-            "", partial(params.one_of, allowed=("fail", "retry", "on_demand")), required=True
-        ),
-        "platform_version": Parameter("platformVersion", params.non_empty_string),
-        "enable_execute_command": Parameter("enableExecuteCommand", params.boolean),
-        "enable_ecs_managed_tags": Parameter("enableECSManagedTags", params.boolean),
-        "propagate_tags": Parameter("propagateTags", partial(params.one_of, allowed=("TASK_DEFINITION", "NONE"))),
-        "tags": Parameter("tags", params_json.string_map, in_item=True),
-        "group": Parameter("group", params.non_empty_string),
-        "reference_id": Parameter("referenceId", params.non_empty_string),
-        "volume_configurations": Parameter(
-            "volumeConfigurations", params_json.AwsShape("ecs", "RunTask", "volumeConfigurations")
-        ),
-    }
-)
-"""The parameters of RunTask, those that make a task definition, and ``on_spot_interruption``."""
-
-
-class FargateParameters:
-    """The parameters of a task on Fargate, and the requests made of them.
-
-    :param values: the validated parameters of the operator, see ``PARAMETERS``.
-    :raises InvalidParameter: two of them contradict each other.
-    """
-
-    def __init__(self, values: Mapping[str, Any]) -> None:
-        self.values = values
-        self.definition = definitions.of_fargate(values)
-        short = [name for name in ("subnets", "security_groups", "assign_public_ip") if name in values]
-        if short and "network_configuration" in values:
-            raise invalid_parameter(
-                short[0], values[short[0]], "is also set in network_configuration; set it in one place only"
-            )
-        if not values.get("subnets") and "network_configuration" not in values:
-            raise invalid_parameter("subnets", values.get("subnets"), "a Fargate task needs at least one subnet")
-        self.reject_contradictions(values.get("container_name"))
-
-    def reject_contradictions(self, container: str | None) -> None:
-        """Reject a short form that ``overrides`` contradict.
-
-        :param container: the container that command and environment are for.
-        :raises InvalidParameter: there is one.
-        """
-        from airflow_jobflow.jobs import ecs
-
-        for name in ecs.duplicates(self.values, self.values.get("overrides", {}), container):
-            raise invalid_parameter(name, self.values[name], "is also set in overrides; set it in one place only")
-
-    def request(self, values: Mapping[str, Any], container: str | None, *, on_demand: bool = False) -> dict[str, Any]:
-        """Return the RunTask request, without its token.
-
-        :param values: validated parameters.
-        :param container: the container that command and environment are for.
-        :param on_demand: whether to ignore the capacity provider strategy. Default False.
-        """
-        from airflow_jobflow.jobs import ecs
-
-        strategy = None if on_demand else values.get("capacity_provider_strategy")
-        awsvpc = {
-            "subnets": values.get("subnets"),
-            "securityGroups": values.get("security_groups"),
-            "assignPublicIp": PUBLIC_IP[values.get("assign_public_ip")],
-        }
-        short = {"awsvpcConfiguration": {name: value for name, value in awsvpc.items() if value is not None}}
-        return ecs.request(
-            {
-                **{name: values.get(name) for name in PARAMETERS.members},
-                "capacity_provider_strategy": strategy,
-                "launch_type": None if strategy else FARGATE,
-                "network_configuration": values.get("network_configuration") or short,
-                "overrides": ecs.overrides(values, container),
-                "tags": ecs.tags(values.get("tags", {})) or None,
-            },
-            {**PARAMETERS.members, "launch_type": "launchType"},
-        )
-
-
-class FargateTaskSpec(JobSpec):
-    """A task on Fargate.
-
-    :param values: the validated parameters of the operator, see ``PARAMETERS``.
+    :param values: the validated parameters of the operator, see ``EcsParameters``.
     :raises InvalidParameter: two of them contradict each other.
     """
 
     when_stuck = "Check the subnets, the account's limits, and the requested capacity."
 
     def __init__(self, values: Mapping[str, Any]) -> None:
-        self.parameters = FargateParameters(values)
+        self.parameters = EcsParameters(values)
         self.values = values
         self.cluster: str = values["cluster"]
         self.scope: str | None = self.cluster
@@ -186,9 +70,10 @@ class FargateTaskSpec(JobSpec):
         def run(call: Call) -> str:
             container = values.get("container_name")
             uri, context = record.inputs.result_uri(record), record.attempt.context
-            if container is None and (uri or context or "command" in values or "environment" in values):
+            is_needed = bool(uri) or any(name in values for name in OF_CONTAINER)
+            if container is None and (is_needed or context):
                 container = definition.main_container
-            if container is None and (uri or "command" in values or "environment" in values):
+            if container is None and is_needed:
                 container = ecs.main_container(call, revision)
             elif container is None and context and not (container := ecs.main_container_if_readable(call, revision)):
                 context = {}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow import params_json
 
@@ -147,7 +147,7 @@ class MapSpec(Spec):
     attempts = 1
     """How many attempts an item gets whose Spot capacity is taken back."""
 
-    table: ClassVar[ParameterTable]
+    table: ParameterTable
     """The parameters of the API, of which an item may set some."""
 
     def items(self, items: Any) -> list[dict[str, Any]]:

@@ -447,7 +447,7 @@ def definition_cleanup(airflow: Airflow, _: pytest.MonkeyPatch) -> None:
     """Deregister a definition of each service."""
     none_registered(airflow)
     batch = definitions.of_batch({"image": "i", "platform": "EC2"})
-    ecs = definitions.of_fargate({"image": "i", "execution_role": role(airflow)})
+    ecs = definitions.of_ecs({"image": "i", "execution_role": role(airflow)}, "FARGATE")
     for made in (batch, ecs):
         assert made.build
         call = RetriedCall(service_client(Access(None), made.service))

@@ -17,7 +17,7 @@ from airflow_jobflow.exceptions import JobflowError
 from airflow_jobflow.jobs.attempt import Attempt
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 from airflow_jobflow.jobs.packing import pack, unpack
-from airflow_jobflow.operators import batch_spec, ecs_spec
+from airflow_jobflow.operators import batch_spec, ecs_parameters
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
@@ -44,7 +44,7 @@ BASE: dict[type, dict[str, Any]] = {
 
 OPERATORS = (BatchJobOperator, FargateTaskOperator, GlueCrawlOperator, GlueJobRunOperator)
 MAPS = (BatchMapOperator, FargateMapOperator)
-TABLES = {BatchMapOperator: batch_spec.PARAMETERS, FargateMapOperator: ecs_spec.PARAMETERS}
+TABLES = {BatchMapOperator: batch_spec.PARAMETERS, FargateMapOperator: ecs_parameters.FARGATE_PARAMETERS}
 SENSORS = (BatchJobSensor, FargateTaskSensor, GlueCrawlSensor, GlueJobRunSensor)
 
 

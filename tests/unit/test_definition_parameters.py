@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -13,10 +14,11 @@ import pytest
 from airflow_jobflow.exceptions import CapacityUnavailable, InvalidParameter, SubmissionError
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.operators import definitions
-from airflow_jobflow.operators.definitions import of_batch, of_fargate
+from airflow_jobflow.operators.definitions import of_batch
 from tests.unit.jobs.scripted_definitions import Registered
 
 ROLE = "arn:aws:iam::123456789012:role/r"
+of_fargate = partial(definitions.of_ecs, launch_type="FARGATE")
 IMAGE = {"image": "busybox", "execution_role": ROLE}
 
 

@@ -24,6 +24,7 @@ def test_the_names_of_the_exceptions_are_pinned() -> None:
         "SubmissionRejected",
         "CapacityUnavailable",
         "JobFailed",
+        "JobFailedFinally",
         "JobStopped",
         "JobTimeout",
         "QueueTimeout",
@@ -36,7 +37,7 @@ def test_the_names_of_the_exceptions_are_pinned() -> None:
 def test_only_permanent_errors_are_final() -> None:
     """A missing permission may be granted while the job runs; the next try then continues with it."""
     final = {error.__name__ for error in ALL if issubclass(error, AirflowFailException)}
-    assert final == {"InvalidParameter", "SubmissionRejected"}
+    assert final == {"InvalidParameter", "SubmissionRejected", "JobFailedFinally"}
 
 
 @pytest.mark.parametrize("error", ALL)

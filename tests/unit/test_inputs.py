@@ -16,7 +16,7 @@ from airflow_jobflow.airflow_compat import lineage
 from airflow_jobflow.jobs import ecs
 from airflow_jobflow.jobs.attempt import Attempt
 from airflow_jobflow.jobs.owner import Owner
-from airflow_jobflow.operators.ecs_spec import FargateTaskSpec
+from airflow_jobflow.operators.ecs_spec import EcsTaskSpec
 from airflow_jobflow.operators.inputs import JobInputs, variables
 from tests.unit.jobs.scripted_calls import ScriptedClient
 
@@ -140,7 +140,7 @@ def test_a_repeated_start_sends_the_same_variables(is_repeated: bool, told: str)
         origin="",
     )
     values = {"cluster": "c", "task_definition": "d", "subnets": ["s"], "on_spot_interruption": "fail"}
-    assert FargateTaskSpec(values).submit(record, jobs) == ["a"]
+    assert EcsTaskSpec(values).submit(record, jobs) == ["a"]
     [container] = requests[0]["overrides"]["containerOverrides"]
     given = {each["name"]: each["value"] for each in container["environment"]}
     assert (container["name"], given["AIRFLOW_CTX_TRY_NUMBER"]) == ("main", told)

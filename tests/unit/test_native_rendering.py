@@ -14,7 +14,7 @@ import pytest
 
 from airflow_jobflow import params_json
 from airflow_jobflow.exceptions import InvalidParameter
-from airflow_jobflow.operators import batch_spec, ecs_spec, glue_spec
+from airflow_jobflow.operators import batch_spec, ecs_parameters, glue_spec
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueJobRunOperator
@@ -176,7 +176,7 @@ def test_every_string_map_of_every_operator_is_tested() -> None:
     """This includes the parameters of items."""
     tables = {
         "batch": batch_spec.PARAMETERS,
-        "fargate": ecs_spec.PARAMETERS,
+        "fargate": ecs_parameters.FARGATE_PARAMETERS,
         "glue": glue_spec.RUN_PARAMETERS,
     }
     of_string_maps = [

@@ -14,7 +14,7 @@ from airflow_jobflow import exceptions
 from airflow_jobflow.jobs import ecs, ecs_snapshot
 from airflow_jobflow.local import Faults
 from airflow_jobflow.operators.ecs import FargateTaskOperator
-from airflow_jobflow.operators.ecs_spec import PARAMETERS
+from airflow_jobflow.operators.ecs_parameters import FARGATE_PARAMETERS
 
 
 @pytest.fixture
@@ -364,7 +364,7 @@ def test_statuses_and_stop_codes_are_those_of_botocore() -> None:
     model: Any = botocore.session.get_session().get_service_model("ecs")
     codes = set(model.shape_for("TaskStopCode").enum)
     assert {*ecs_snapshot.BY_REQUEST, *ecs.INTERRUPTIONS, "TaskFailedToStart", "EssentialContainerExited"} <= codes
-    said = set(PARAMETERS.members.values()) | {"launchType", "count", "clientToken", "startedBy"}
+    said = set(FARGATE_PARAMETERS.members.values()) | {"launchType", "count", "clientToken", "startedBy"}
     on_ec2_only = {"placementConstraints", "placementStrategy"}
     assert said | on_ec2_only == set(model.operation_model("RunTask").input_shape.members)
 

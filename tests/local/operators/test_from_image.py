@@ -229,8 +229,8 @@ def test_a_registration_that_meets_another_one_uses_what_that_registered(
 def test_registrations_at_the_same_time_end_with_one_in_use(runs: Runs, new_context: Callable[[], Any]) -> None:
     """Of workers that all found none. No start fails, and all later ones use the same revision."""
     service = "batch" if runs.is_batch else "ecs"
-    made = definitions.of_batch if runs.is_batch else definitions.of_fargate
-    build = made({"image": runs.image, "execution_role": EXECUTION_ROLE}).build
+    image = {"image": runs.image, "execution_role": EXECUTION_ROLE}
+    build = (definitions.of_batch(image) if runs.is_batch else definitions.of_ecs(image, "FARGATE")).build
     assert build
 
     def worker(_: int) -> str:

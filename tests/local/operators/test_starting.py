@@ -251,7 +251,7 @@ def test_a_task_that_was_started_despite_a_reported_failure_is_found_late(
     case: Case, context: Any, faults: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """ECS is eventually consistent: the task is not listed right after its start."""
-    monkeypatch.setattr("airflow_jobflow.operators.ecs_spec.FargateTaskSpec._find_again", lambda *_: None)
+    monkeypatch.setattr("airflow_jobflow.operators.ecs_spec.EcsTaskSpec._find_again", lambda *_: None)
     faults(respond_with=(FAILURES,))
     succeeds(case, context)
 
@@ -277,9 +277,9 @@ def test_a_repeated_attempt_with_other_parameters_is_not_a_conflict(
     killed(case.make(), RESPONSE, context, monkeypatch)
     case.end()
     with monkeypatch.context() as patch:
-        patch.setattr("airflow_jobflow.operators.ecs_spec.FargateTaskSpec.find_group", lambda *_: [])
+        patch.setattr("airflow_jobflow.operators.ecs_spec.EcsTaskSpec.find_group", lambda *_: [])
         if not is_found:
-            patch.setattr("airflow_jobflow.operators.ecs_spec.FargateTaskSpec._find_again", lambda *_: None)
+            patch.setattr("airflow_jobflow.operators.ecs_spec.EcsTaskSpec._find_again", lambda *_: None)
         succeeds(case, retried(context), cpu=1024, memory=2048)
 
 
