@@ -61,7 +61,9 @@ class KillableTrigger(Stored, BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call]  # Airflow's is untyped
         self._fired = False
         self._kill: asyncio.Task[None] | None = None
-        """Handles a kill, until ``on_kill`` has waited for it."""
+        """Handles a kill."""
+        self._has_begun_kill = False
+        """Whether that kill has begun, and ``on_kill`` was not called yet."""
         self._tasks: set[asyncio.Task[None]] = set()
         """The running background tasks of this trigger."""
         self._has_spawned = False
@@ -86,13 +88,16 @@ class KillableTrigger(Stored, BaseTrigger):
 
         :return: the task that does so. It continues when this trigger is cancelled again.
         """
-        self._kill = self.spawn(self._stop_if_killed())
+        if self._kill is None or self._kill.done():
+            self._kill = self.spawn(self._stop_if_killed())
+        self._has_begun_kill = True
         return self._kill
 
     async def on_kill(self) -> None:
         """Stop the jobs, see ``begin_kill``, unless that has begun; wait until it is done."""
-        await asyncio.shield(self._kill or self.begin_kill())
-        self._kill = None
+        kill = self._kill if self._kill and self._has_begun_kill else self.begin_kill()
+        self._has_begun_kill = False
+        await asyncio.shield(kill)
 
     async def cleanup(self) -> None:
         """Keep this trigger until its background tasks have ended and their log lines were read.
