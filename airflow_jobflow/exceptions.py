@@ -38,6 +38,7 @@ class JobflowError(AirflowException):
     :param message: what happened, to which job, why, and what to do.
     :param outcome: the job's outcome as an operator returns it, or a list for several jobs. Default None: not known.
     :param diagnosis: why the job failed. Default None: it did not fail, or the reason is not known.
+    :param change: what the next attempt changes, as in ``outcome["changes"]``. Default None: nothing.
     """
 
     def __init__(
@@ -46,10 +47,12 @@ class JobflowError(AirflowException):
         *,
         outcome: dict[str, Any] | list[dict[str, Any]] | None = None,
         diagnosis: Diagnosis | None = None,
+        change: dict[str, Any] | None = None,
     ) -> None:
         super().__init__(message)
         self.outcome = outcome
         self.diagnosis = diagnosis
+        self.change = change
 
 
 class InvalidParameter(JobflowError, AirflowFailException):

@@ -10,17 +10,16 @@ import dataclasses
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow.aws import Access, Retry, run_blocking, service_client
 from airflow_jobflow.exceptions import JobFailed, JobflowError, JobStopped
 from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import batch, logs
-from airflow_jobflow.jobs.calls import Call, pages
 from airflow_jobflow.jobs.causes import Diagnosis
 from airflow_jobflow.jobs.diagnosis import decisive, diagnose, diagnoses
-from airflow_jobflow.jobs.model import ArrayOutcome, ArrayProgress, ChildFailure, JobState, Outcome, Service, Snapshot
+from airflow_jobflow.jobs.interface import Service
+from airflow_jobflow.jobs.model import ArrayOutcome, ArrayProgress, ChildFailure, JobState, Outcome, Snapshot
 from airflow_jobflow.jobs.report import evidence, failure, most_significant, tolerated
 from airflow_jobflow.jobs.usage import total
 from airflow_jobflow.jobs.wording import FAILURES_IN_FULL, jobs_named, named, sentence
@@ -260,7 +259,7 @@ class OutcomeBuilder:
         children: dict[int, ChildFailure] = {}
         try:
             client = service_client(self.access, batch.CLIENT)
-            failed = run_blocking(client, failed_children, snapshot.job_id, retry=DETAILS)
+            failed = run_blocking(client, batch.failed_children, snapshot.job_id, retry=DETAILS)
             children = {child.index: child for child in failed}
             explained = decisive(diagnoses(child.snapshot for child in failed))
             first = [child.index for child in most_significant(failed, explained)[: batch.BATCH_SIZE]]
@@ -315,21 +314,4 @@ def combined_failure(failures: Sequence[JobflowError], outcomes: Sequence[dict[s
     worst = by_cause[explained.cause] if explained else serious[0]
     text = combined_failures([str(worst), *(str(error) for error in failures if error is not worst)])
     outcome: Any = list(outcomes) if len(outcomes) > 1 else outcomes[0]
-    return type(worst)(text, outcome=outcome, diagnosis=worst.diagnosis)
-
-
-def failed_children(call: Call, parent_id: str, most: int | None = None) -> list[ChildFailure]:
-    """List an array's failed children by index, as ListJobs describes them, without logs. One call per 1,000 children.
-
-    :param call: makes the API calls.
-    :param parent_id: the array's job id.
-    :param most: the maximum number of children. Default None: all.
-    """
-    listed = (
-        ChildFailure(child["arrayProperties"]["index"], batch.snapshot(child))
-        for page in pages(call, "list_jobs", arrayJobId=parent_id, jobStatus="FAILED")
-        for child in page["jobSummaryList"]
-        if "index" in child.get("arrayProperties", {})
-    )
-    children = list(islice(listed, most))
-    return sorted(children, key=lambda child: child.index)
+    return type(worst)(text, outcome=outcome, diagnosis=worst.diagnosis, change=worst.change)

@@ -13,7 +13,17 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow_jobflow.exceptions import invalid_parameter
-from airflow_jobflow.params_json import EMPTY, AwsShape, from_json, hint, mapping, mappings, string_list, string_map
+from airflow_jobflow.params_json import (
+    EMPTY,
+    AwsShape,
+    change_rule,
+    from_json,
+    hint,
+    mapping,
+    mappings,
+    string_list,
+    string_map,
+)
 
 RESULT = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/\S{0,800})?")
 
@@ -215,7 +225,7 @@ class ParameterTable(dict[str, Parameter]):
     @property
     def renderers(self) -> dict[str, str]:
         """The renderer in Airflow's UI of each parameter that is shown as JSON."""
-        objects = (mapping, mappings, string_map, string_list)
+        objects = (mapping, mappings, string_map, string_list, change_rule)
         return {name: "json" for name, row in self.items() if isinstance(row.check, AwsShape) or row.check in objects}
 
 

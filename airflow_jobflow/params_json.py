@@ -148,6 +148,19 @@ def string_map(parameter: str, value: Any) -> dict[str, str]:
     }
 
 
+def change_rule(parameter: str, value: Any) -> dict[str, Any]:
+    """Validate what a retry changes: a dict that is not empty, or a string that holds one as JSON.
+
+    :param parameter: the name of the parameter, for messages.
+    :param value: the value.
+    :raises InvalidParameter: it is no dict, or empty.
+    """
+    rule = mapping(parameter, value, "with what the next attempt gets, such as {'memory': 'x2', 'max': 61440}")
+    if not rule:
+        raise invalid_parameter(parameter, value, "must set at least one parameter, such as {'memory': 'x2'}")
+    return {map_key(parameter, key): each for key, each in rule.items()}
+
+
 @dataclass(frozen=True, slots=True)
 class AwsShape:
     """Validates a dict or list in the shape of a part of an AWS request, or the same as JSON.

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_jobflow.operators import batch_spec, glue_spec
+from airflow_jobflow.operators import batch_parameters, glue_spec
 from airflow_jobflow.operators.ecs_parameters import FARGATE_PARAMETERS
 from airflow_jobflow.params import ParameterTable
 from airflow_jobflow.waiting import parameters
@@ -41,7 +41,7 @@ class Table:
 
 
 TABLES = {
-    "BatchJobOperator": Table(f"{OPERATORS}.batch.BatchJobOperator", batch_spec.PARAMETERS, "SubmitJob", True),
+    "BatchJobOperator": Table(f"{OPERATORS}.batch.BatchJobOperator", batch_parameters.PARAMETERS, "SubmitJob", True),
     "FargateTaskOperator": Table(f"{OPERATORS}.ecs.FargateTaskOperator", FARGATE_PARAMETERS, "RunTask", True),
     "GlueCrawlOperator": Table(f"{OPERATORS}.glue.GlueCrawlOperator", glue_spec.CRAWL_PARAMETERS, "StartCrawler"),
     "GlueJobRunOperator": Table(f"{OPERATORS}.glue.GlueJobRunOperator", glue_spec.RUN_PARAMETERS, "StartJobRun"),

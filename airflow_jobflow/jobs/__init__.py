@@ -6,7 +6,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, cast
 
 if TYPE_CHECKING:
-    from airflow_jobflow.jobs.model import Service
+    from airflow_jobflow.jobs.interface import Service
 
 
 def service(name: str) -> Service:

@@ -108,6 +108,9 @@ class Attempt:
     :param interruptions: ECS: how many attempts of this try lost their Spot capacity.
     :param declined: ECS: whether a request with the token started nothing, so that it cannot be used again.
     :param since: Glue crawls: which crawl this attempt starts; a crawl carries no mark.
+    :param changes: what attempts change because earlier ones have failed, oldest first; see ``jobs.changes.Change``.
+    :param changed_after: the failed job that the last change follows.
+    :param part_changes: of an array that was redriven, the changes of each part; empty if there are none.
     :param map: of a map, what a later try has to know; None for single jobs.
     """
 
@@ -135,6 +138,9 @@ class Attempt:
     interruptions: int = 0
     declined: bool = False
     since: str = ""
+    changes: list[dict[str, Any]] = field(default_factory=list)
+    changed_after: str = ""
+    part_changes: list[list[dict[str, Any]]] = field(default_factory=list)
     map: MapRecord | None = None
 
     def to_dict(self) -> dict[str, Any]:

@@ -59,9 +59,9 @@ OUT_OF_MEMORY = Diagnosis(
     "The container ran out of memory and was killed",
     "Give the job more memory, or let the command use less.",
     {
-        "batch": "The job definition or container_overrides sets it: MEMORY in resourceRequirements.",
-        "ecs": "The parameter memory or the task definition sets it.",
-        "glue_run": "A larger worker_type has more.",
+        "batch": "The parameter memory or the job definition sets it; on_out_of_memory gives a retry more.",
+        "ecs": "The parameter memory or the task definition sets it; on_out_of_memory gives a retry more.",
+        "glue_run": "A larger worker_type has more; on_out_of_memory gives a retry a larger one.",
     },
 )
 DISK_FULL = Diagnosis(
@@ -180,6 +180,10 @@ NO_CAPACITY = Diagnosis(
     Blame.CAPACITY,
     "AWS had no capacity for it, or a quota was reached",
     "Run it again later, allow more instance types or subnets, or raise the quota.",
+    {
+        "batch": "on_capacity gives a retry another queue.",
+        "ecs": "on_capacity gives a retry other capacity providers or subnets.",
+    },
 )
 QUEUE_EXPIRED = Diagnosis(
     "queue_expired",

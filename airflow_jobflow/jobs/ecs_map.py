@@ -12,42 +12,54 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, Final
 
 from airflow_jobflow.jobs import ecs
 from airflow_jobflow.jobs.calls import Call
 from airflow_jobflow.jobs.ecs_snapshot import STOPPED
 from airflow_jobflow.jobs.environment import MAX_OVERRIDES_LENGTH, of_item, variables, with_variables
-from airflow_jobflow.jobs.maps import ATTEMPT, INDEX, MAP, Found, Start
+from airflow_jobflow.jobs.maps import INDEX, MAP, Found, Start, history_in
 from airflow_jobflow.jobs.owner import with_owner_tags
 from airflow_jobflow.jobs.starting import start_tagged
 
 REPEATABLE = True
 CHECKPOINT = 900.0
 
-ROOM_FOR_MARKS = 128
+ROOM_FOR_MARKS = 192
 """The most characters of the variables that name the map and the attempt."""
 
-ON_DEMAND = "on_demand"
 DESIRED = ("RUNNING", "STOPPED")
 
+MEMBERS: Final = {
+    "capacity_provider_strategy": "capacityProviderStrategy",
+    "launch_type": "launchType",
+    "platform_version": "platformVersion",
+    "placement_constraints": "placementConstraints",
+    "placement_strategy": "placementStrategy",
+}
+"""The member of a request for each parameter that a later attempt may change. Sizes are in the overrides."""
 
-def job_group(cluster: str, group: str, token: str, on_interruption: str, owner: Mapping[str, str]) -> dict[str, Any]:
-    """Return what identifies the tasks of a map, and on which capacity an item runs after an interruption.
+REPLACES: Final = {
+    "capacity_provider_strategy": "launch_type",
+    "launch_type": "capacity_provider_strategy",
+}
+"""What is left out if a parameter is set, because AWS takes only one of the two."""
+
+NETWORK: Final = {"subnets": "subnets", "security_groups": "securityGroups", "assign_public_ip": "assignPublicIp"}
+"""The members of the network configuration, as in `MEMBERS`."""
+
+PUBLIC_IP: Final = {True: "ENABLED", False: "DISABLED"}
+
+
+def job_group(cluster: str, group: str, token: str, owner: Mapping[str, str]) -> dict[str, Any]:
+    """Return what identifies the tasks of a map.
 
     :param cluster: name or ARN of the cluster.
     :param group: of the task instance.
     :param token: of the attempt that started the map.
-    :param on_interruption: ``on_demand`` to run an item on On-Demand capacity after a Spot interruption.
     :param owner: the owner's tags.
     """
-    return {
-        "cluster": cluster,
-        "group": group,
-        "token": token,
-        "on_interruption": on_interruption,
-        "owner": dict(owner),
-    }
+    return {"cluster": cluster, "group": group, "token": token, "owner": dict(owner)}
 
 
 def item(request: dict[str, Any], container: str, index: int, environment: Mapping[str, str]) -> dict[str, Any]:
@@ -63,6 +75,26 @@ def item(request: dict[str, Any], container: str, index: int, environment: Mappi
     return {**request, "overrides": ecs.with_container(overrides, with_variables(own, {**environment, INDEX: index}))}
 
 
+def with_changes(request: Mapping[str, Any], values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the RunTask request of an item with other values.
+
+    :param request: as ``item`` returned it.
+    :param values: the new values by our names of parameters.
+    """
+    changed = {**request, "overrides": ecs.overrides({"overrides": request["overrides"], **values}, None)}
+    changed |= {member: values[name] for name, member in MEMBERS.items() if name in values}
+    for name, replaced in REPLACES.items():
+        if name in values and replaced not in values:
+            changed.pop(MEMBERS[replaced], None)
+    network = {member: values[name] for name, member in NETWORK.items() if name in values}
+    if network:
+        if "assignPublicIp" in network:
+            network["assignPublicIp"] = PUBLIC_IP[network["assignPublicIp"]]
+        own = request.get("networkConfiguration", {}).get("awsvpcConfiguration", {})
+        changed["networkConfiguration"] = {"awsvpcConfiguration": {**own, **network}}
+    return changed
+
+
 def start(call: Call, job_group: Mapping[str, Any], request: dict[str, Any], which: Start) -> str:
     """Run an item's task, and return its ARN. One RunTask call, which may be repeated.
 
@@ -73,9 +105,7 @@ def start(call: Call, job_group: Mapping[str, Any], request: dict[str, Any], whi
     :raises NotStarted: the response has no task.
     :raises CallError: it was not started, or the response was lost.
     """
-    if which.attempt > 1 and job_group["on_interruption"] == ON_DEMAND:
-        request = {name: value for name, value in request.items() if name != "capacityProviderStrategy"}
-        request["launchType"] = "FARGATE"
+    request = with_changes(request, which.values)
     group, token = _identity(job_group)
     identity = {"startedBy": group, "clientToken": f"{token}-{which.index}-{which.attempt}-{which.turn}"}
     marked = {**_marked(request, token, which, job_group), **identity}
@@ -121,14 +151,14 @@ def page(
 
 
 def _identity(job_group: Mapping[str, Any]) -> tuple[str, str]:
-    """Return the group and the token of a map. Triggers of older versions have a ``nonce`` instead."""
+    """Return the group and the token of a map. Triggers of an older version have a ``nonce`` instead."""
     nonce = job_group.get("nonce", "")
     return job_group.get("group", nonce), job_group.get("token", nonce)
 
 
 def _marked(request: dict[str, Any], token: str, which: Start, job_group: Mapping[str, Any]) -> dict[str, Any]:
     """Return a request whose container gets variables that name the map and the attempt, and those of the map."""
-    mark = {MAP: token, **({ATTEMPT: which.attempt} if which.attempt > 1 else {})}
+    mark = {MAP: token, **which.marks}
     overrides = request["overrides"]
     room = MAX_OVERRIDES_LENGTH - len(json.dumps(overrides)) - ROOM_FOR_MARKS
     marked = [
@@ -142,6 +172,6 @@ def _found(task: Mapping[str, Any], token: str) -> Found | None:
     for container in task.get("overrides", {}).get("containerOverrides", []):
         values = variables(container)
         if INDEX in values and values.get(MAP, token) == token:
-            attempt = int(values.get(ATTEMPT, 1))
-            return Found(int(values[INDEX]), task["taskArn"], attempt, ended=task["lastStatus"] == STOPPED)
+            ended = task["lastStatus"] == STOPPED
+            return Found(int(values[INDEX]), task["taskArn"], history_in(values), ended=ended)
     return None

@@ -97,6 +97,7 @@ def snapshot(task: Mapping[str, Any], made_from: Definition, job_id: str | None 
         partition=partition or "aws",
         definition=task["taskDefinitionArn"],
         queue=task.get("clusterArn"),
+        fargate=(task.get("capacityProviderName") or task.get("launchType") or "").startswith("FARGATE"),
         **_used(task),
         containers=tuple(
             Container(

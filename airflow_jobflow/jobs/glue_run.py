@@ -7,6 +7,7 @@ argument that only our runs carry. The scope is the name of the job.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
@@ -120,6 +121,7 @@ def snapshot(run: Mapping[str, Any], call: Call) -> Snapshot:
         log=LogStream(group + ERROR_LOGS, run["Id"]) if group else None,
         region=call.region,
         partition=call.partition,
+        attempt_timeout=run["Timeout"] * 60 if "Timeout" in run else None,
         **_used(run, state),
         details={name: figure for name, figure in figures.items() if figure is not None} or None,
     )
@@ -255,5 +257,5 @@ def request(values: Mapping[str, Any], members: Mapping[str, str]) -> dict[str, 
     if "Arguments" in own:
         own["Arguments"] = {name: str(value) for name, value in own["Arguments"].items()}
     if "attempt_timeout" in values:
-        own[members["attempt_timeout"]] = values["attempt_timeout"] // 60
+        own[members["attempt_timeout"]] = math.ceil(values["attempt_timeout"] / 60)
     return {**values.get("run_job_kwargs", {}), **own}

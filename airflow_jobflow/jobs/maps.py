@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any, Protocol, cast
 
@@ -18,19 +18,38 @@ MAP = "JOBFLOW_MAP"
 ATTEMPT = "JOBFLOW_MAP_ATTEMPT"
 """The environment variable with the number of the attempt at an item, if it is not the first."""
 
+HISTORY = "JOBFLOW_MAP_HISTORY"
+"""The environment variable with the history of an item, if it is not the first attempt."""
+
+MAX_ATTEMPTS = 10
+"""The most attempts at an item: the name of a Batch job has room for a history of nine letters."""
+
 
 @dataclass(frozen=True, slots=True)
 class Start:
     """A start of an item's job.
 
     :param index: of the item.
-    :param attempt: from 1; others follow after interruptions of the item's capacity. Default 1.
+    :param history: why the earlier attempts at the item failed, a letter for each, see ``jobs.changes``. Default empty:
+        it is the first attempt.
     :param turn: how often AWS had no capacity for this attempt. Default 0.
+    :param values: what the attempt changes in the item's request, by our names of parameters. Default: nothing.
     """
 
     index: int
-    attempt: int = 1
+    history: str = ""
     turn: int = 0
+    values: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def attempt(self) -> int:
+        """The number of the attempt at the item, from 1."""
+        return len(self.history) + 1
+
+    @property
+    def marks(self) -> dict[str, str]:
+        """The environment variables that say which attempt it is; none for the first."""
+        return {ATTEMPT: str(self.attempt), HISTORY: self.history} if self.history else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +58,30 @@ class Found:
 
     :param index: of the item.
     :param job_id: the job's id.
-    :param attempt: at the item. Default 1.
+    :param history: why the earlier attempts at the item failed, as in ``Start``. Default empty.
     :param ended: whether it has ended, according to the listing. Default False.
     """
 
     index: int
     job_id: str
-    attempt: int = 1
+    history: str = ""
     ended: bool = False
+
+
+def history_in(variables: Mapping[str, str]) -> str:
+    """Return the history of an item from its job's environment.
+
+    :param variables: by name. Older versions wrote only the number of the attempt, which followed Spot interruptions.
+    """
+    return variables.get(HISTORY) or "i" * (int(variables.get(ATTEMPT, 1)) - 1)
+
+
+def newest_first(found: Iterable[Found]) -> list[Found]:
+    """Return found jobs in the order in which ``MapState.record_found`` expects them.
+
+    :param found: the jobs, in any order.
+    """
+    return sorted(found, key=lambda each: (each.index, -len(each.history)))
 
 
 class MapService(Protocol):

@@ -10,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from enum import StrEnum
-from typing import Any, Protocol
+from typing import Any
 
-from airflow_jobflow.jobs.calls import Call
 from airflow_jobflow.jobs.usage import Usage
 
 
@@ -131,6 +130,10 @@ class Snapshot:
     """For how long it ran, in all attempts of the service; of an array, the estimated sum of its children."""
     capacity: str | None = None
     """The type of capacity it ran on, if the service says so; see ``usage.Usage``."""
+    fargate: bool = False
+    """Whether it runs on Fargate, which has certain sizes only."""
+    attempt_timeout: float | None = None
+    """Seconds after which the service ends an attempt; None for never, or if the service does not say."""
     result_uri: str | None = None
     """The address in S3 for its result."""
     previous_attempt_ended_at: str | None = None
@@ -235,6 +238,8 @@ class Outcome:
     :param result_uri: where the result is in S3; of more than 1,000 children or items, or more than 48 KB in all, the
         manifest. None if it is not in S3.
     :param result_error: why there is no result, or which are missing; None if all is well.
+    :param changes: what retries changed, as ``on_…`` parameters say: for each the ``attempt``, the ``cause``, what it
+        ``changed``, a ``text``, and for children of an array their ``indexes``. None for nothing.
     """
 
     service: str
@@ -255,6 +260,7 @@ class Outcome:
     result: Any = None
     result_uri: str | None = None
     result_error: str | None = None
+    changes: Sequence[Mapping[str, Any]] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return it as JSON-ready data."""
@@ -270,54 +276,13 @@ class ChildFailure:
 
     :param index: of the child or item.
     :param snapshot: its job as it was last described.
+    :param not_started_again: why there was no other attempt at an item although a rule applies, as a sentence. Default
+        None: no rule applies.
     """
 
     index: int
     snapshot: Snapshot
-
-
-class Service(Protocol):
-    """The interface of a service's module in ``jobs/``. The module itself is the object."""
-
-    CLIENT: str
-    """Name of the boto3 client."""
-    DISPLAY_NAME: str
-    """What messages call such a job: ``Batch job``."""
-    BATCH_SIZE: int
-    """The most ids that one ``describe`` takes."""
-    RETENTION: str
-    """For how long AWS describes a job that has ended, as a text."""
-
-    def describe(self, call: Call, job_ids: Sequence[str], scope: str | None) -> Mapping[str, Snapshot | None]:
-        """Describe jobs.
-
-        :param call: makes the API calls.
-        :param job_ids: at most ``BATCH_SIZE``.
-        :param scope: what the call is restricted to, such as a cluster; None if the service has no scope.
-        :return: snapshots by id, without unknown ids; None for jobs that must be described alone.
-        """
-
-    def with_final_details(self, call: Call, snapshot: Snapshot) -> Snapshot:
-        """Add details that ``describe`` does not return.
-
-        :param call: makes the API calls, if there are such details.
-        :param snapshot: the last one of a job that has ended.
-        """
-
-    def log_streams(self, snapshot: Snapshot) -> Mapping[str, LogStream]:
-        """Return where a job logs, as far as its snapshot says, by the name of the container or of the stream.
-
-        :param snapshot: of the job. For some services, only ``with_final_details`` adds where a running job logs.
-        """
-
-    def stop(self, call: Call, job_id: str, scope: str | None, reason: str) -> None:
-        """Stop a job. Does nothing to a job that has ended.
-
-        :param call: makes the API calls.
-        :param job_id: the job's id.
-        :param scope: as for ``describe``.
-        :param reason: why, if the service takes a reason.
-        """
+    not_started_again: str | None = None
 
 
 def container_streams(snapshot: Snapshot) -> dict[str, LogStream]:

@@ -43,7 +43,7 @@ MAX_TAG_VALUE: Final = 256
 """The most characters that AWS allows in the value of a tag."""
 
 _JOB_NAME: Final = re.compile(
-    r".*-(?P<group>[0-9a-f]{10})-t[0-9]+m[0-9]+c[0-9]+-[0-9a-f]{10}(-[a-z]?[0-9]+)*", re.DOTALL
+    r".*-(?P<group>[0-9a-f]{10})-t[0-9]+m[0-9]+c[0-9]+-[0-9a-f]{10}(-[a-z]?[0-9]+)*(-[cimt]+)?", re.DOTALL
 )
 _PUNCTUATION: Final = frozenset(" _.:/=+-@")
 _HASHED: Final = re.compile(r"sha256-[0-9a-f]{64}")
@@ -80,7 +80,7 @@ def group_in_name(job_name: str) -> str | None:
     """Return the group in the name of a Batch job; None if the name is not one of ours.
 
     Our names are ``<job_name>-<group>-t<try_number>m<max_tries>c<clear_number>-<attempt token>``. Numbers may follow,
-    each with or without a letter before it.
+    each with or without a letter before it, and then the history of an item, see ``jobs.changes``.
 
     :param job_name: the name.
     """

@@ -17,7 +17,7 @@ Then the first row that matches decides::
     ids                       one of them runs, or all have succeeded        keep these, stop others
     ids                       only others                                    as if no ids were recorded
     ids                       neither                                        start
-    several parts, no ids     anything                                       repeat, which starts only missing parts
+    parts, no ids             anything                                       repeat, which starts only missing parts
     anything else             one that runs or has succeeded (8)             keep the first of these, stop others
     anything else             only failed or stopped ones                    start, and stop running parts
     a token, not cleared      nothing                                        repeat the recorded attempt (7)
@@ -151,7 +151,7 @@ def _of_this_clear(record: Attempt, current: Sequence[Found], now: Now) -> Decis
         return Decision(Action.START, why, stop=_running(each.job for each in current))
     if record.job_ids:
         return _by_id(record, current, now)
-    if len(record.parts) > 1:
+    if record.parts:  # the failed array that they are parts of is found too, and says nothing about them
         return Decision(Action.REPEAT, "the previous try ended while it submitted the parts of an array")
     if current:
         return _by_group(current)

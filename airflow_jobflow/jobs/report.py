@@ -9,6 +9,7 @@ from airflow_jobflow.jobs.causes import Diagnosis
 from airflow_jobflow.jobs.diagnosis import count_by_cause, diagnose, diagnoses
 from airflow_jobflow.jobs.map_statuses import REFUSED, UNKNOWN
 from airflow_jobflow.jobs.model import ChildFailure, Snapshot
+from airflow_jobflow.jobs.wording import sentence
 
 CHILDREN_SHOWN = 3
 """The most failed children of an array, or items of a map, in a message."""
@@ -133,7 +134,10 @@ def _failed(children: Sequence[ChildFailure]) -> list[str]:
     by_cause = ", ".join(f"{count} {cause}" for cause, count in counts.items())
     lines = [f"By cause: {by_cause}"] if len(counts) > 1 else []
     shown = children[:CHILDREN_SHOWN]
-    return lines + [f"  [{child.index}]{_how(child.snapshot)}: {_why(child.snapshot)}" for child in shown]
+    for child in shown:
+        line = f"  [{child.index}]{_how(child.snapshot)}: {_why(child.snapshot)}"
+        lines.append(f"{sentence(line)} {child.not_started_again}" if child.not_started_again else line)
+    return lines
 
 
 def _how(snapshot: Snapshot) -> str:

@@ -75,6 +75,8 @@ class MapCalls:
         """Seconds between two checkpoints."""
         self.listing_delay = 0.0 if self._map.REPEATABLE else sum(LOOKUPS)
         """Seconds for which a started job may be missing from listings. 0 if a token prevents a second job anyway."""
+        self.starts_are_repeatable = self._map.REPEATABLE
+        """Whether a token prevents that two triggers start a job twice."""
         self.may_have_unknown_jobs = False
         """Whether a start may have started a job whose id is unknown here. Listing the jobs finds it."""
         self.ownership = Ownership()

@@ -13,9 +13,10 @@ import logging
 import time
 
 from airflow_jobflow.jobs.map_statuses import index_of_line
+from airflow_jobflow.jobs.maps import newest_first
 from airflow_jobflow.maps.calls import MapCalls
 from airflow_jobflow.maps.checkpoint import Checkpoint
-from airflow_jobflow.maps.state import MapState, newest_first
+from airflow_jobflow.maps.state import MapState
 from airflow_jobflow.maps.tracker import JobTracker
 
 log = logging.getLogger(__name__)

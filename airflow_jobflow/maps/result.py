@@ -30,8 +30,9 @@ def result(outcome_builder: OutcomeBuilder, name: str, ended: PreviousResults, t
     :param tolerance: how many items may fail.
     """
     state, reason, array = map_statuses.summary(ended.statuses, tolerance)
+    more = {index: details(line) for index, line in sorted(ended.lines.items())}
     outcomes = {
-        index: {"index": index, **outcome_builder.outcome(snapshot(line)).to_dict()}
+        index: {"index": index, **outcome_builder.outcome(snapshot(line)).to_dict(), **more[index]}
         for index, line in ended.lines.items()
     }
     created, started, stopped = ended.times
@@ -51,6 +52,8 @@ def result(outcome_builder: OutcomeBuilder, name: str, ended: PreviousResults, t
     return {
         **outcome.to_dict(),
         "statuses": ended.statuses,
+        "changes": [{"index": index, **change} for index, each in more.items() for change in each["changes"] or ()]
+        or None,
         "failed": [outcomes[index] for index in array.failed_indexes if index in outcomes],
         "outcomes": [outcomes.get(index) for index in range(size)] if size <= map_statuses.IN_FULL else None,
     }
@@ -87,7 +90,7 @@ def failure(
 def _explain(ended: PreviousResults) -> tuple[list[ChildFailure], Diagnosis | None]:
     """Return the failed items, the most significant first, and the diagnosis that decides for the map."""
     failed = [
-        ChildFailure(index, snapshot(ended.lines[index]))
+        ChildFailure(index, snapshot(ended.lines[index]), details(ended.lines[index])["not_started_again"])
         for index, status in enumerate(ended.statuses)
         if status in (map_statuses.FAILED, map_statuses.NOT_DESCRIBED) and index in ended.lines
     ]
@@ -132,7 +135,7 @@ def first_unfinished(event: Mapping[str, Any]) -> tuple[str, str] | None:
     :return: the job's id, and the name of its item for messages; None if all jobs had ended.
     """
     stopped = (json.loads(each) for each in unpack(event["lines"]))
-    for index, last in stopped:
+    for index, last, *_ in stopped:
         if event["statuses"][index] == map_statuses.STOPPED and last["job_id"]:
             return last["job_id"], f"[{index}]"
     return next(((job_id, job_id) for job_id in unpack(event["running"])), None)
@@ -155,6 +158,15 @@ def most_significant(ended: PreviousResults, outcome: Mapping[str, Any]) -> Snap
 def snapshot(line: str) -> Snapshot:
     """Return the snapshot of a result line.
 
-    :param line: ``[index, snapshot]`` as JSON.
+    :param line: see ``tracker.result_line``.
     """
     return Snapshot.from_dict(json.loads(line)[1])
+
+
+def details(line: str) -> dict[str, Any]:
+    """Return what a result line says of the attempts at its item: ``changes`` and ``not_started_again``.
+
+    :param line: see ``tracker.result_line``.
+    """
+    more: dict[str, Any] = {"changes": None, "not_started_again": None}
+    return more | next(iter(json.loads(line)[2:]), {})

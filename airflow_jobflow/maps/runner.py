@@ -20,6 +20,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from airflow_jobflow.aws import backoff
 from airflow_jobflow.exceptions import CapacityUnavailable
 from airflow_jobflow.faults import CallError, Fault
+from airflow_jobflow.jobs.changes import Change, Changes
 from airflow_jobflow.jobs.map_statuses import NOT_STARTED, REFUSED, STARTING
 from airflow_jobflow.jobs.maps import Start
 from airflow_jobflow.jobs.model import Snapshot
@@ -62,6 +63,7 @@ class MapRunner:
     :param poll_interval: seconds between two describe calls for one job.
     :param spawn: runs a coroutine in the background to its end, even after the trigger has ended.
     :param container: name of the container whose exit code counts; None to follow AWS's own rules.
+    :param changes: for which causes an item is started again, and what changes then. Default: for none.
     :param checkpoint: the map's checkpoints. Default None: there is no place to save them.
     :param is_deferred: returns whether the task is still deferred. Default None: no other triggerer can take over
         the map.
@@ -78,6 +80,7 @@ class MapRunner:
         poll_interval: float,
         spawn: Spawn,
         container: str | None = None,
+        changes: Changes | None = None,
         checkpoint: Checkpoint | None = None,
         is_deferred: Callable[[], Awaitable[bool]] | None = None,
         on_progress: Callable[[], None] = lambda: None,
@@ -85,6 +88,7 @@ class MapRunner:
         self._state = state
         self._calls = calls
         self._requests = requests
+        self._changes = changes or Changes()
         self._is_deferred = is_deferred
         self._spawn = spawn
         self._on_progress = on_progress
@@ -96,6 +100,7 @@ class MapRunner:
             watcher=watcher,
             poll_interval=poll_interval,
             container=container,
+            changes=self._changes,
         )
         self._recovery = MapRecovery(state, calls, self._tracker, checkpoint)
         self._starts: set[asyncio.Task[None]] = set()
@@ -188,12 +193,10 @@ class MapRunner:
         self._background.changed.set()
 
     def _has_more_to_start(self) -> bool:
-        """Return whether an item waits to be started.
-
-        If an item is interrupted after all were started, a token prevents that two triggers start it again.
-        """
+        """Return whether an item waits to be started, or may have to be started again without a token."""
         state = self._state
-        return not state.is_over and state.count(NOT_STARTED) + state.count(STARTING) > 0
+        may_start_again = state.attempts > 1 and not self._calls.starts_are_repeatable
+        return not state.is_over and (may_start_again or state.count(NOT_STARTED) + state.count(STARTING) > 0)
 
     def _reacquire(self) -> None:
         """Continue after a gap in the heartbeats. If another triggerer has the map, Airflow cancels this trigger."""
@@ -212,15 +215,20 @@ class MapRunner:
         except OwnershipLost:
             state.requeue(start)
         except CapacityUnavailable as error:
-            state.requeue(start, no_capacity=True)
+            change = self._change_without_capacity(start, error)
+            state.requeue(start, no_capacity=True, change=change)
             self._must_list |= isinstance(error.__cause__, NotStarted)
-            self._pause(error)
+            if change:
+                self._tracker.log_change(start.index, start.attempt, change)
+            else:
+                self._pause(error)
         except ItemRejected as error:
             if not state.has_started_any:
                 state.requeue(start)
                 raise ItemRejected(f"items[{start.index}]: {error}") from error
             log.warning("Item %d could not be started, because AWS rejected it: %s", start.index, error)
-            state.record_rejected(start.index, result_line(start.index, failed_snapshot("", REFUSED, str(error))))
+            refused, changes = failed_snapshot("", REFUSED, str(error)), state.changes_of(start.index)
+            state.record_rejected(start.index, result_line(start.index, refused, changes))
         except CallError as error:
             state.requeue(start)
             self._record_start_error(error)
@@ -233,6 +241,13 @@ class MapRunner:
             state.record_started(start.index, job_id)
             self._calls.unrecorded.discard(job_id)
             self._tracker.add(job_id)
+
+    def _change_without_capacity(self, start: Start, error: CapacityUnavailable) -> Change | None:
+        """Return what a start changes for which AWS has no capacity; None if it has changed that already."""
+        if getattr(error.__cause__, "fault", None) is not Fault.NO_CAPACITY:
+            return None
+        change = self._changes.without_capacity("AWS had no capacity for it")
+        return change if change and not change.values.items() <= start.values.items() else None
 
     def _record_start_error(self, error: CallError) -> None:
         """Record that starting is not permitted, or that there is no such queue or cluster.
@@ -299,8 +314,8 @@ class MapRunner:
         if to_stop:
             log.warning("Stopping the %d jobs of the map that may still run", len(to_stop))
         for job_id in running:
-            last = failed_snapshot(job_id, "STOPPED", stop_reason)
-            state.record_stopped(job_id, result_line(state.index_of(job_id), last))
+            index, last = state.last_start(job_id).index, failed_snapshot(job_id, "STOPPED", stop_reason)
+            state.record_stopped(job_id, result_line(index, last, state.changes_of(index)))
         return await self._stop(stop, stop_reason, to_stop, stop_timeout)
 
     async def _stop(

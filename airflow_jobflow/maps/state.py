@@ -5,21 +5,26 @@ Pure: a state machine over plain data. The caller starts, watches and stops jobs
 Invariants:
 
 - An item has at most one counting job at a time, and at most ``max_concurrency`` items have one.
+- An item has at most ``attempts`` jobs, which differ in their histories. An item that will be started again has not
+  failed.
 - With ``stop_on_failure`` nothing is started once more items have failed than are tolerated.
 - An item whose job cannot be described has not failed: no job is stopped because another cannot be described.
 - Items are started in their order. Items that are started again come first.
-- Memory is bounded: one character per item, the ids of running jobs, and the result lines of failures (of all items, if
-  the map is small).
+- Memory is bounded: one character per item, the ids of running jobs, and the result lines of items that failed or were
+  started again (of all items, if the map is small).
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, deque
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from itertools import islice
+from typing import Any
 
 from airflow_jobflow.jobs import map_statuses
 from airflow_jobflow.jobs.array import Tolerance
+from airflow_jobflow.jobs.changes import CAUSES, Change
 from airflow_jobflow.jobs.map_statuses import (
     FAILED,
     IN_FULL,
@@ -43,7 +48,7 @@ class MapState:
     :param indexes: indexes of the items to run; the others succeeded in an earlier try.
     :param max_concurrency: how many items may have a job at the same time.
     :param tolerance: how many of all items may fail.
-    :param attempts: how many attempts an item gets if they are interrupted. Default 1.
+    :param attempts: how many attempts an item gets at most. Default 1.
     :param stop_on_failure: whether the map ends as soon as more items have failed than are tolerated; if not, all items
         run. Default True.
     """
@@ -65,6 +70,8 @@ class MapState:
         """Whether any job of these items was started, by this trigger or an earlier one."""
         self.restored = 0
         """How many items had ended according to an earlier trigger."""
+        self._started_again: Counter[str] = Counter()
+        """How often an item was started again, by the letter of the cause."""
         self._lines: dict[int, str] = {}
         """Result lines of items that have ended, in the order of their ends."""
         self._stop_on_failure = stop_on_failure
@@ -73,8 +80,12 @@ class MapState:
         for index in indexes:
             self._statuses[index] = ord(NOT_STARTED)
         self._to_start = deque(indexes)
-        self._next_starts: dict[int, tuple[int, int]] = {}
-        """Attempt and turn of the items that are past their first start."""
+        self._next_starts: dict[int, Start] = {}
+        """The last start, or the next one, of the items that are past their first start."""
+        self._changes: dict[int, dict[int, dict[str, Any]]] = {}
+        """What was changed for items that were started again, by index and attempt, as far as this trigger did it."""
+        self._changed_starts: dict[int, list[dict[str, Any]]] = {}
+        """What was changed, by index, because there was no capacity to start an attempt."""
         self._running: dict[str, int] = {}
         """The index of each counting job, by its id."""
         self._starting = 0
@@ -114,8 +125,7 @@ class MapState:
         index = self._to_start.popleft()
         self._set_status(index, STARTING)
         self._starting += 1
-        attempt, turn = self._next_starts.get(index, (1, 0))
-        return Start(index, attempt, turn)
+        return self._start_of(index)
 
     # What has happened.
 
@@ -138,7 +148,9 @@ class MapState:
         """
         if not 0 <= found.index < self.size or self._status(found.index) != NOT_STARTED:
             return False
-        self._next_starts[found.index] = (found.attempt, 0)
+        if len(found.history) < len(self._start_of(found.index).history):
+            return False  # its end is recorded, and the next attempt is due
+        self._next_starts[found.index] = Start(found.index, found.history)
         self._run(found.index, found.job_id)
         return True
 
@@ -150,15 +162,19 @@ class MapState:
         """Stop starting items; running ones continue."""
         self._max_concurrency = 0
 
-    def requeue(self, start: Start, *, no_capacity: bool = False) -> None:
+    def requeue(self, start: Start, *, no_capacity: bool = False, change: Change | None = None) -> None:
         """Record that a start has started nothing and has to be made again.
 
         :param start: the start.
         :param no_capacity: whether the service had no capacity. The next start is then a new one for the service, with
             another token. Default False.
+        :param change: what changes then. Nothing was started, so it is the same attempt. Default None: nothing.
         """
         self._starting -= 1
-        self._next_starts[start.index] = (start.attempt, start.turn + no_capacity)
+        values = start.values if change is None else {**start.values, **change.values}
+        self._next_starts[start.index] = replace(start, turn=start.turn + no_capacity, values=values)
+        if change:
+            self._changed_starts.setdefault(start.index, []).append(change.to_dict(start.attempt))
         self._wait_again(start.index)
 
     def record_rejected(self, index: int, line: str) -> None:
@@ -170,23 +186,36 @@ class MapState:
         self._starting -= 1
         self._end(index, FAILED, line)
 
-    def record_end(self, job_id: str, line: str, status: str, *, interrupted: bool = False) -> bool:
-        """Record the end of a job, or that it cannot be described.
+    def record_end(self, job_id: str, line: str, status: str) -> None:
+        """Record the end of an item's last job, or that it cannot be described.
 
         :param job_id: the job's id.
         :param line: the item's result line.
         :param status: ``SUCCEEDED``, ``FAILED`` or ``NOT_DESCRIBED``.
-        :param interrupted: whether AWS interrupted the job, so that another attempt is due. Default False.
-        :return: whether the item will be started again.
         """
-        index = self._running.pop(job_id)
-        attempt, _ = self._next_starts.get(index, (1, 0))
-        if interrupted and attempt < self.attempts:
-            self._next_starts[index] = (attempt + 1, 0)
-            self._wait_again(index)
-            return True
-        self._end(index, status, line)
-        return False
+        self._end(self._running.pop(job_id), status, line)
+
+    def has_attempt_left(self, job_id: str) -> bool:
+        """Return whether the item of a running job may be started again.
+
+        :param job_id: the job's id.
+        :raises KeyError: no such job is running.
+        """
+        return self.last_start(job_id).attempt < self.attempts
+
+    def start_again(self, job_id: str, change: Change) -> None:
+        """Record that a job has failed, and that the next attempt at its item is due.
+
+        :param job_id: the job's id.
+        :param change: what the next attempt changes.
+        """
+        last = self.last_start(job_id)
+        del self._running[job_id]
+        again = Start(last.index, last.history + change.cause, values=change.values)
+        self._next_starts[last.index] = again
+        self._changes.setdefault(last.index, {})[again.attempt] = change.to_dict(again.attempt)
+        self._started_again[change.cause] += 1
+        self._wait_again(last.index)
 
     def record_stopped(self, job_id: str, line: str) -> None:
         """Record that a running job was stopped because the map was ended.
@@ -219,8 +248,11 @@ class MapState:
 
     def _end(self, index: int, status: str, line: str) -> None:
         self._set_status(index, status)
+        has_changed = bool(self.changes_of(index))
         self._next_starts.pop(index, None)
-        if line and (status != SUCCEEDED or self.size <= IN_FULL):
+        self._changes.pop(index, None)
+        self._changed_starts.pop(index, None)
+        if line and (status != SUCCEEDED or has_changed or self.size <= IN_FULL):
             self._lines[index] = line
 
     # Progress.
@@ -255,21 +287,31 @@ class MapState:
         """
         return 0 <= found.index < self.size and self._status(found.index) == NOT_DESCRIBED
 
-    def index_of(self, job_id: str) -> int:
-        """Return the index of the item of a running job.
+    def last_start(self, job_id: str) -> Start:
+        """Return the start of a running job.
 
         :param job_id: the job's id.
         :raises KeyError: no such job is running.
         """
-        return self._running[job_id]
+        return self._start_of(self._running[job_id])
 
-    def attempt_of(self, job_id: str) -> int:
-        """Return the attempt number of a running job, from 1.
+    def _start_of(self, index: int) -> Start:
+        return self._next_starts.get(index) or Start(index)
 
-        :param job_id: the job's id.
-        :raises KeyError: no such job is running.
+    def changes_of(self, index: int) -> list[dict[str, Any]]:
+        """Return what was changed for an item that has not ended, and why, see ``jobs.changes.Change``.
+
+        Of attempts that another trigger has started, only the cause is known.
+
+        :param index: the item's index.
         """
-        return self._next_starts.get(self._running[job_id], (1, 0))[0]
+        known = self._changes.get(index, {})
+        unknown: dict[str, Any] = {"changed": {}, "text": "it was started by another triggerer"}
+        again = [
+            known.get(attempt) or {"attempt": attempt, "cause": name_of(letter), **unknown}
+            for attempt, letter in enumerate(self._start_of(index).history, 2)
+        ]
+        return sorted([*again, *self._changed_starts.get(index, ())], key=lambda each: each["attempt"])
 
     def lines(self) -> list[str]:
         """Return the result lines of items that have ended, in the items' order."""
@@ -282,14 +324,21 @@ class MapState:
         """
         return list(islice(self._lines.values(), count, None))
 
+    @property
+    def started_again(self) -> str:
+        """How often items were started again, by cause, as a text; empty if none was."""
+        again = self._started_again
+        counts = [f"{count:,} {name_of(letter).replace('_', ' ')}" for letter, count in again.most_common()]
+        return f"{again.total():,} started again ({', '.join(counts)})" if counts else ""
+
     def progress(self) -> str:
         """Return the progress as one line of a task's log."""
-        return map_statuses.progress(self.statuses)
+        return ", ".join(filter(None, [map_statuses.progress(self.statuses), self.started_again]))
 
 
-def newest_first(found: Iterable[Found]) -> list[Found]:
-    """Return found jobs in the order in which ``MapState.record_found`` expects them.
+def name_of(letter: str) -> str:
+    """Return the name of the cause with a letter; only a newer version has a letter that is not known.
 
-    :param found: the jobs, in any order.
+    :param letter: of a history.
     """
-    return sorted(found, key=lambda each: (each.index, -each.attempt))
+    return CAUSES[letter].name if letter in CAUSES else "unknown"

@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 from airflow_jobflow.aws import Retry, ServiceClient, run
 from airflow_jobflow.faults import CallError
+from airflow_jobflow.jobs.interface import Service
 from airflow_jobflow.jobs.maps import Found
-from airflow_jobflow.jobs.model import Service
 
 log = logging.getLogger(__name__)
 

@@ -16,12 +16,13 @@ import asyncio
 import json
 import logging
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from airflow_jobflow.faults import Fault
-from airflow_jobflow.jobs.causes import SPOT_RECLAIMED
-from airflow_jobflow.jobs.diagnosis import diagnose
+from airflow_jobflow.jobs.changes import Change, Changes
 from airflow_jobflow.jobs.map_statuses import FAILED, NOT_DESCRIBED, SUCCEEDED, UNKNOWN, span
+from airflow_jobflow.jobs.maps import Start
 from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.jobs.usage import Usage, total
 from airflow_jobflow.maps.background import BackgroundTasks
@@ -47,6 +48,9 @@ REFILL_SHARE = 0.25
 MAX_FAILURES_LOGGED = 20
 """How many failed items get a line of their own in the log."""
 
+MAX_CHANGES_LOGGED = 100
+"""How many items that are started again get a line of their own in the log."""
+
 
 class JobTracker:
     """Tracks the jobs of a map.
@@ -56,6 +60,7 @@ class JobTracker:
     :param watcher: returns the watcher of the map's jobs.
     :param poll_interval: seconds between two describe calls for one job.
     :param container: name of the container whose exit code counts; None to follow AWS's own rules.
+    :param changes: for which causes an item is started again, and what changes then. Default: for none.
     :param service: our name of the service, such as ``batch``.
     """
 
@@ -68,6 +73,7 @@ class JobTracker:
         watcher: Callable[[], Watcher[Snapshot]],
         poll_interval: float,
         container: str | None = None,
+        changes: Changes | None = None,
     ) -> None:
         self.times: list[str | None] = [None, None, None]
         """When the first job was created, when the first started, and when the last ended, in ISO 8601."""
@@ -84,9 +90,11 @@ class JobTracker:
         self._poll_interval = self._interval = poll_interval
         self._waits: set[Subscription[Snapshot]] = set()
         self._container = container
+        self._changes = changes or Changes()
         self._new: list[str] = []
         """Ids of jobs that have not joined the watcher yet."""
         self._failures_logged = 0
+        self._changes_logged = 0
 
     def add(self, job_id: str) -> None:
         """Track a job that was just started. It joins the watcher after ``GROUP_DELAY``, together with others.
@@ -159,25 +167,53 @@ class JobTracker:
 
     def _record_end(self, job_id: str, last: Snapshot) -> None:
         state = self._state
-        index, attempt = state.index_of(job_id), state.attempt_of(job_id)
+        start = state.last_start(job_id)
+        index = start.index
         status = SUCCEEDED if last.state is JobState.SUCCEEDED else FAILED
         if last.status == UNKNOWN:
             status = NOT_DESCRIBED
         self.times = span(self.times, [last.created_at, last.started_at, last.stopped_at])
         if used := job_usage(last, self._service):
             self.usage = total([self.usage, used]) if self.usage else used
-        interrupted = state.attempts > 1 and diagnose(last) is SPOT_RECLAIMED
-        starts_again = state.record_end(job_id, result_line(index, last), status, interrupted=interrupted)
-        self.ends_seen += not starts_again
-        if starts_again:
-            log.info("Item %d: AWS reclaimed the Spot capacity of attempt %d of %d", index, attempt, state.attempts)
-        elif status != SUCCEEDED and self._failures_logged < MAX_FAILURES_LOGGED:
-            self._failures_logged += 1
-            if status == NOT_DESCRIBED:
-                log.warning("Item %d %s; its state is unknown: %s may still run", index, last.reason, job_id)
-            else:
-                log.warning("Item %d failed: %s %s", index, job_id, last.progress())
+        change, why_not = self._next_change(job_id, start, last)
+        if change:
+            state.start_again(job_id, change)
+            self.log_change(index, start.attempt + 1, change, job_id)
+        else:
+            self.ends_seen += 1
+            state.record_end(job_id, result_line(index, last, state.changes_of(index), why_not), status)
+            if status != SUCCEEDED and self._failures_logged < MAX_FAILURES_LOGGED:
+                self._failures_logged += 1
+                if status == NOT_DESCRIBED:
+                    log.warning("Item %d %s; its state is unknown: %s may still run", index, last.reason, job_id)
+                else:
+                    how = f"{last.progress()}. {why_not}" if why_not else last.progress()
+                    log.warning("Item %d failed: %s %s", index, job_id, how)
         self._background.changed.set()
+
+    def log_change(self, index: int, attempt: int, change: Change, failed: str = "") -> None:
+        """Log what changes for an attempt, unless too many were logged.
+
+        :param index: the item's index.
+        :param attempt: its number.
+        :param change: the change.
+        :param failed: the job that has failed. Default: none was started.
+        """
+        if self._changes_logged < MAX_CHANGES_LOGGED:
+            self._changes_logged += 1
+            end = f" ({failed} failed)" if failed else ""
+            log.info("Item %d, attempt %d of %d: %s%s", index, attempt, self._state.attempts, change.text, end)
+
+    def _next_change(self, job_id: str, start: Start, last: Snapshot) -> tuple[Change | None, str]:
+        """Return what the next attempt at an item changes, or why there is none although a rule applies."""
+        cause = self._changes.cause(last)
+        if not cause:
+            return None, ""
+        if not self._state.has_attempt_left(job_id):
+            most = self._state.attempts
+            return None, f"It was attempt {start.attempt} of {most}, the most that item_attempts allows."
+        change = self._changes.after(start.history + cause, last)
+        return (change, "") if isinstance(change, Change) else (None, change.text)
 
 
 def _concerns_one_job(error: WatchError) -> bool:
@@ -195,10 +231,13 @@ def failed_snapshot(job_id: str, status: str, reason: str) -> Snapshot:
     return Snapshot(job_id, JobState.FAILED, status, reason=reason)
 
 
-def result_line(index: int, last: Snapshot) -> str:
-    """Return the result line of an item: ``[index, snapshot]`` as JSON.
+def result_line(index: int, last: Snapshot, changes: Sequence[Mapping[str, Any]] = (), why_not: str = "") -> str:
+    """Return the result line of an item as JSON: ``[index, snapshot]``, and a third member if there is more to say.
 
     :param index: the item's index.
     :param last: the last snapshot of its job.
+    :param changes: what was changed for its later attempts. Default: nothing.
+    :param why_not: why it was not started again although a rule applies, as a sentence. Default: none does.
     """
-    return json.dumps([index, last.to_dict()])
+    more = {name: value for name, value in (("changes", list(changes)), ("not_started_again", why_not)) if value}
+    return json.dumps([index, last.to_dict(), more] if more else [index, last.to_dict()])

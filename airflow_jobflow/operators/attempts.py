@@ -172,6 +172,7 @@ class AttemptRecord:
         if now.waits_since and now.token:
             return now.token
         follows = now.number and not self.is_repeated
+        members = {"changes": now.changes, "changed_after": now.changed_after, **members}
         self.attempt = Attempt(
             number=now.number,
             clear_number=self.this_try.clear_number,

@@ -15,7 +15,7 @@ from airflow_jobflow.airflow_compat.copies import MakesObjects
 from airflow_jobflow.airflow_compat.retry_policy import TaskBase
 from airflow_jobflow.airflow_compat.starts import StartsInTriggerer
 from airflow_jobflow.exceptions import JobNotFound, WaitError
-from airflow_jobflow.operators import kills, returned, unfinished
+from airflow_jobflow.operators import change_rules, changes, kills, returned, unfinished
 from airflow_jobflow.operators.capacity import CapacityWait
 from airflow_jobflow.operators.checks import check_job
 from airflow_jobflow.operators.earlier_tries import EarlierTries
@@ -230,6 +230,7 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
         """
         execution = self._execution
         execution.record.begin(context, attempt)
+        change_rules.check_store(execution)
 
         reattached: Mapping[str, Snapshot | None] = {}
         if isinstance(event, Mapping) and "start_on_worker" in event and execution.record.is_first_try:
@@ -283,8 +284,12 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
             outcomes = execution.wait.outcomes(
                 context,
                 event,
-                lambda ended: returned.with_results(
-                    execution, ended, build_outcomes(ended, execution.record.attempt, execution.tolerance)
+                lambda ended: changes.with_changes(
+                    execution,
+                    ended,
+                    returned.with_results(
+                        execution, ended, build_outcomes(ended, execution.record.attempt, execution.tolerance)
+                    ),
                 ),
                 # A killed task has stopped the job itself; that outcome is always raised.
                 raise_on_failure=self.raise_on_failure or self._killed,

@@ -18,7 +18,8 @@ from airflow_jobflow.links import (
 )
 from airflow_jobflow.operators.base import AwsJobOperator
 from airflow_jobflow.operators.batch_map_spec import BatchMapSpec
-from airflow_jobflow.operators.batch_spec import PARAMETERS, BatchJobSpec
+from airflow_jobflow.operators.batch_parameters import PARAMETERS
+from airflow_jobflow.operators.batch_spec import BatchJobSpec
 from airflow_jobflow.operators.inputs import NOT_IN_CONTAINER_OVERRIDES
 from airflow_jobflow.operators.map import AwsMapOperator
 
@@ -65,6 +66,15 @@ class BatchJobOperator(AwsJobOperator):
     :param consumable_resource_properties_override: as in SubmitJob.
     :param container_name: of a job of several containers, the one whose exit code, reason and log count. Batch itself
         decides whether the job has failed. Default: the first essential one that failed by itself.
+    :param on_out_of_memory: what a retry changes if the job ran out of memory, such as ``{"memory": "x2", "max":
+        61440}``: twice of what the job had, 61,440 MiB at most. On Fargate, sizes are rounded up to those that it has.
+        At ``max``, the task fails at once. The value of any of these may be set: ``job_queue``, ``memory``, ``vcpus``,
+        ``gpus``, ``attempt_timeout``, ``retry_strategy``, ``share_identifier``, ``scheduling_priority_override``. With
+        ``redrive``, it applies to each child by itself. Default None: a retry changes nothing.
+    :param on_capacity: the same if AWS took the capacity away or had none, such as ``{"job_queue": "on-demand"}``.
+        Another queue needs Airflow 3.3.
+    :param on_timeout: the same if Batch ended the job after its attempt time-out, such as ``{"attempt_timeout":
+        "x2"}``.
 
     The other parameters are those of :class:`airflow_jobflow.operators.base.AwsJobOperator`.
 
@@ -111,6 +121,9 @@ class BatchJobOperator(AwsJobOperator):
         eks_properties_override: dict[str, Any] | str | None = None,
         consumable_resource_properties_override: dict[str, Any] | str | None = None,
         container_name: str | None = None,
+        on_out_of_memory: dict[str, Any] | str | None = None,
+        on_capacity: dict[str, Any] | str | None = None,
+        on_timeout: dict[str, Any] | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -145,6 +158,9 @@ class BatchJobOperator(AwsJobOperator):
         self.eks_properties_override = eks_properties_override
         self.consumable_resource_properties_override = consumable_resource_properties_override
         self.container_name = container_name
+        self.on_out_of_memory = on_out_of_memory
+        self.on_capacity = on_capacity
+        self.on_timeout = on_timeout
 
     def _job_spec(self) -> BatchJobSpec:
         return BatchJobSpec(PARAMETERS.of(self), redrive=self.redrive)
@@ -169,6 +185,8 @@ class BatchMapOperator(AwsMapOperator):
     :param array_size, array_properties: have no meaning for a map, and are rejected.
     :param node_overrides, ecs_properties_override, eks_properties_override: have no meaning for a map either, and are
         rejected.
+    :param on_out_of_memory, on_capacity, on_timeout: see :class:`BatchJobOperator`. They change the next attempt at a
+        single item, within the same try of the task, and need neither retries nor Airflow 3.3.
 
     The other parameters, and what is returned, are those of :class:`airflow_jobflow.operators.map.AwsMapOperator`.
     """
@@ -217,6 +235,9 @@ class BatchMapOperator(AwsMapOperator):
         eks_properties_override: dict[str, Any] | str | None = None,
         consumable_resource_properties_override: dict[str, Any] | str | None = None,
         container_name: str | None = None,
+        on_out_of_memory: dict[str, Any] | str | None = None,
+        on_capacity: dict[str, Any] | str | None = None,
+        on_timeout: dict[str, Any] | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -251,6 +272,9 @@ class BatchMapOperator(AwsMapOperator):
         self.eks_properties_override = eks_properties_override
         self.consumable_resource_properties_override = consumable_resource_properties_override
         self.container_name = container_name
+        self.on_out_of_memory = on_out_of_memory
+        self.on_capacity = on_capacity
+        self.on_timeout = on_timeout
 
     def _map_spec(self) -> BatchMapSpec:
         return BatchMapSpec(PARAMETERS.of(self))

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.jobs import batch_request
 from airflow_jobflow.operators import definitions
-from airflow_jobflow.operators.batch_spec import PARAMETERS, attempt_name, find_group, reject_contradictions
+from airflow_jobflow.operators.batch_parameters import PARAMETERS, changes_of, reject_contradictions
+from airflow_jobflow.operators.batch_spec import attempt_name, find_group
 from airflow_jobflow.operators.spec import MapSpec
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ class BatchMapSpec(MapSpec):
         self.values = values
         self.name: str = values["job_name"]
         self.container: str | None = values.get("container_name")
+        self.changes = changes_of(values)
         self._queue: str = values["job_queue"]
+        self._other_queues = [rule["job_queue"] for rule in self.changes.rules.values() if "job_queue" in rule]
+        """The queues to which later attempts at an item may be submitted."""
         self._definition = definitions.of_batch(values)
         self._common = values
 
@@ -67,9 +71,11 @@ class BatchMapSpec(MapSpec):
         """Return what identifies the jobs of this attempt's map."""
         from airflow_jobflow.jobs import batch_map
 
-        job_group = batch_map.job_group(self._queue, attempt_name(record, self.name), record.owner.tags())
+        name = attempt_name(record, self.name)
+        job_group = batch_map.job_group(self._queue, name, record.owner.tags(), self._other_queues)
         return job_group | record.inputs.of_map(record)
 
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:
         """Return all jobs of this task instance."""
-        return find_group(call, self._queue, self.name, group, recorded)
+        queues = dict.fromkeys([self._queue, *self._other_queues])
+        return [each for queue in queues for each in find_group(call, queue, self.name, group, recorded)]

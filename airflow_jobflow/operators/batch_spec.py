@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from functools import partial
-from typing import TYPE_CHECKING, Any, Final
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
-from airflow_jobflow import params, params_json
-from airflow_jobflow.exceptions import CapacityUnavailable, JobflowError, SubmissionError, invalid_parameter
+from airflow_jobflow.exceptions import CapacityUnavailable, JobflowError, SubmissionError
 from airflow_jobflow.jobs import batch_request
 from airflow_jobflow.jobs.array import index_ranges
 from airflow_jobflow.operators import definitions
+from airflow_jobflow.operators.batch_parameters import PARAMETERS, changes_of, reject_contradictions
+from airflow_jobflow.operators.batch_redrive import Part, entries, left_to_run, parts_of
+from airflow_jobflow.operators.changes import values_of
 from airflow_jobflow.operators.inputs import NOT_IN_CONTAINER_OVERRIDES, log_left_out
 from airflow_jobflow.operators.spec import JobSpec
-from airflow_jobflow.params import Parameter, ParameterTable
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.array import Tolerance
@@ -25,72 +26,6 @@ if TYPE_CHECKING:
     from airflow_jobflow.operators.attempts import AttemptRecord
     from airflow_jobflow.outcomes import OutcomeBuilder
     from airflow_jobflow.waiting.remote import RemoteJobs
-
-
-def _shape(member: str) -> params_json.AwsShape:
-    return params_json.AwsShape("batch", "SubmitJob", member)
-
-
-PARAMETERS: Final = ParameterTable(
-    {
-        "job_name": Parameter("jobName", params.job_name, required=True),
-        "job_queue": Parameter("jobQueue", params.non_empty_string, required=True),
-        **definitions.BATCH_PARAMETERS,
-        "command": Parameter("", params_json.string_list, in_item=True),
-        "environment": Parameter("", params_json.string_map, in_item=True),
-        "vcpus": Parameter("", partial(params.number, least=0, above=True), in_item=True),
-        "memory": Parameter("", partial(params.integer, least=4, unit="MiB"), in_item=True),
-        "gpus": Parameter("", partial(params.integer, least=1), in_item=True),
-        "container_overrides": Parameter("containerOverrides", _shape("containerOverrides"), in_item=True),
-        "array_size": Parameter("", partial(params.integer, least=1, most=10_000)),
-        "array_properties": Parameter("arrayProperties", _shape("arrayProperties")),
-        "parameters": Parameter("parameters", params_json.string_map, in_item=True),
-        "depends_on": Parameter("dependsOn", _shape("dependsOn")),
-        "retry_strategy": Parameter("retryStrategy", _shape("retryStrategy"), in_item=True),
-        "attempt_timeout": Parameter("timeout", partial(params.integer, least=60), in_item=True),
-        "tags": Parameter("tags", params_json.string_map, in_item=True),
-        "propagate_tags": Parameter("propagateTags", params.boolean),
-        "share_identifier": Parameter("shareIdentifier", params.non_empty_string, in_item=True),
-        "scheduling_priority_override": Parameter(
-            "schedulingPriorityOverride",
-            partial(params.integer, least=0, most=9999),
-            in_item=True,
-        ),
-        "node_overrides": Parameter("nodeOverrides", _shape("nodeOverrides")),
-        "ecs_properties_override": Parameter("ecsPropertiesOverride", _shape("ecsPropertiesOverride")),
-        "eks_properties_override": Parameter("eksPropertiesOverride", _shape("eksPropertiesOverride")),
-        "consumable_resource_properties_override": Parameter(
-            "consumableResourcePropertiesOverride", _shape("consumableResourcePropertiesOverride")
-        ),
-        "container_name": Parameter("", params.non_empty_string),
-    }
-)
-"""The parameters of SubmitJob, those that make a job definition, and ``container_name``, which is not sent."""
-
-
-def reject_contradictions(values: Mapping[str, Any], *, redrive: bool) -> None:
-    """Reject parameters that contradict each other.
-
-    :param values: the validated parameters of the operator, see ``PARAMETERS``.
-    :param redrive: whether a retry runs only the children of an array that did not succeed.
-    :raises InvalidParameter: two of them do.
-    """
-    overrides, array = values.get("container_overrides", {}), values.get("array_properties", {})
-    for name in batch_request.duplicates(values, overrides) if overrides else ():
-        raise invalid_parameter(name, values[name], "is also set in container_overrides; set it in one place only")
-    if "size" in array:
-        if "array_size" in values:
-            rule = "the size is also set in array_properties; set it in one place only"
-            raise invalid_parameter("array_size", values["array_size"], rule)
-        PARAMETERS["array_size"].check("array_properties['size']", array["size"])
-    elsewhere = next((name for name in NOT_IN_CONTAINER_OVERRIDES if name in values), None)
-    for name in batch_request.SHORT_FORMS if elsewhere else ():
-        if name in values:
-            rule = f"is short for a part of container_overrides, which does not apply with {elsewhere}; set it there"
-            raise invalid_parameter(name, values[name], rule)
-    if redrive and elsewhere:
-        rule = "cannot be combined with redrive, which passes each child its index in container_overrides"
-        raise invalid_parameter(elsewhere, values[elsewhere], rule)
 
 
 def attempt_name(record: AttemptRecord, name: str) -> str:
@@ -154,32 +89,36 @@ class BatchJobSpec(JobSpec):
         self._queue: str = values["job_queue"]
         self._definition = definitions.of_batch(values)
         self._redrive = redrive
+        self.changes = changes_of(values)
+        self.changes_children = redrive and self.is_array
 
     def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
         """Submit the job, or the part of an array that runs again; see the base."""
-        request = self.request
         self._definition.check_containers(jobs)
         earlier, is_repeated, inputs = record.attempt, record.is_repeated, record.inputs
         runs = self._runs(record, jobs)
         if runs is None:
             return earlier.job_ids
+        parts = [part for part, _ in runs if part.indexes]
+        changes = [list(part.changes) for part in parts]
         record.new_attempt(
-            job_name=request["jobName"],
-            queue=request["jobQueue"],
+            job_name=self.request["jobName"],
+            queue=runs[0][1]["jobQueue"],
             size=self.array_size,
-            parts=[index_ranges(indexes) for indexes, _ in runs if indexes],
+            parts=[index_ranges(part.indexes) for part in parts],
+            part_changes=changes if any(changes) else [],
+            changes=[*earlier.changes, *(entries(parts) if not is_repeated else ())],
         )
-        is_redriven = any(indexes for indexes, _ in runs)
-        record.attempt.results = dict(earlier.results) if is_redriven else {}
+        record.attempt.results = dict(earlier.results) if parts else {}
         job_ids: list[str] = []
         try:
             definition = self._definition.resolve(jobs, f"Batch job {self.name}")
-            for number, (name, (indexes, part)) in enumerate(zip(self._names(record, len(runs)), runs, strict=True)):
-                uri = inputs.result_uri(record, number if is_redriven else None)
+            for number, (name, (part, request)) in enumerate(zip(self._names(record, len(runs)), runs, strict=True)):
+                uri = inputs.result_uri(record, number if parts else None)
                 if uri and self.array_size and self._redrive:
-                    record.attempt.results[uri] = index_ranges(indexes or range(self.array_size))
-                one = {**with_result(part, uri), "jobName": name, "jobDefinition": definition}
-                job_ids.append(self._submit_one(record, jobs, one, look_first=is_repeated and len(runs) > 1))
+                    record.attempt.results[uri] = index_ranges(part.indexes or range(self.array_size))
+                one = {**with_result(request, uri), "jobName": name, "jobDefinition": definition}
+                job_ids.append(self._submit_one(record, jobs, one, look_first=is_repeated and bool(parts)))
         except JobflowError as error:
             jobs.try_to_stop(job_ids, "Airflow: another part of the array could not be submitted")
             if job_ids:  # a later try must not wait for what was stopped
@@ -200,45 +139,48 @@ class BatchJobSpec(JobSpec):
         name = attempt_name(record, self.request["jobName"])
         return [name] if count == 1 else [f"{name}-{number}" for number in range(count)]
 
-    def _runs(self, record: AttemptRecord, jobs: RemoteJobs) -> list[tuple[list[int], dict[str, Any]]] | None:
-        """Return the requests to submit, and the indexes in each that is a part; None if nothing is left to run."""
-        from airflow_jobflow.jobs.array import as_plain_job, indexes_of, rerun_requests
+    def _runs(self, record: AttemptRecord, jobs: RemoteJobs) -> list[tuple[Part, dict[str, Any]]] | None:
+        """Return the requests to submit, and what each runs of an array that is redriven; None if nothing is left."""
+        from airflow_jobflow.jobs.array import as_plain_job, rerun_requests
 
-        request, earlier, size = self.request, record.attempt, self.array_size
-        whole: list[tuple[list[int], dict[str, Any]]] = [([], as_plain_job(request) if size == 1 else request)]
-        if not self._redrive or not size:
-            return whole
-        if record.is_repeated and earlier.parts and earlier.size == size:
-            again: list[int] | None = [index for part in earlier.parts for index in indexes_of(part)]
-        else:
-            again = self._not_succeeded(earlier, jobs)
-        if again is None:
-            return whole
-        if not again:
-            return None
-        jobs.log.info("Running the %d of %d children that did not succeed: %s", len(again), size, index_ranges(again))
-        return list(rerun_requests(with_result(request, record.inputs.longest_uri(record)), again))
+        earlier, size = record.attempt, self.array_size
+        if self._redrive and size:
+            if record.is_repeated and earlier.parts and earlier.size == size:
+                again: list[Part] | None = parts_of(earlier)
+            else:
+                again = self._left_to_run(earlier, jobs)
+            if again is not None:
+                uri = record.inputs.longest_uri(record)
+                return [
+                    (replace(part, indexes=indexes), request)
+                    for part in again
+                    for indexes, request in rerun_requests(with_result(self._request(part.changes), uri), part.indexes)
+                ] or None
+        request = self._request(earlier.changes)
+        return [(Part([]), as_plain_job(request) if size == 1 else request)]
 
-    def _not_succeeded(self, earlier: Attempt, jobs: RemoteJobs) -> list[int] | None:
-        """Return the indexes that an earlier try left to run again; None for all.
+    def _request(self, changes: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+        """Return the SubmitJob request of an attempt.
 
-        AWS is queried, because an earlier try may have ended before it knew.
+        :param changes: what it changes, see ``Attempt.changes``.
         """
-        from airflow_jobflow.faults import CallError
-        from airflow_jobflow.jobs import batch
+        changed = values_of(changes)
+        return batch_request.request({**self.values, **changed}, PARAMETERS.members) if changed else self.request
 
+    def _left_to_run(self, earlier: Attempt, jobs: RemoteJobs) -> list[Part] | None:
+        """Return the children that an earlier try left to run again; None for all."""
         if earlier.size != self.array_size or len(earlier.job_ids) != max(1, len(earlier.parts)):
             return None
-        parts = list(zip(earlier.job_ids, _indexes_of_parts(earlier), strict=True))
-        try:
-            left = jobs.call(batch.not_succeeded, parts)
-        except CallError as error:
-            raise SubmissionError(
-                f"Nothing was started, because the failed children of {self.name} could not be determined "
-                f"(connection: {jobs.origin}): {error}"
-            ) from error
+        left = left_to_run(self.changes, earlier, jobs, self.name)
         if left is None:
             jobs.log.warning("All children run again: the array of the previous try is unknown or still running")
+        elif left:
+            again = [index for part in left for index in part.indexes]
+            jobs.log.info(
+                "Running the %d of %d children that did not succeed: %s", len(again), earlier.size, index_ranges(again)
+            )
+        for entry in entries(left or ()):
+            jobs.log.info("Children %s: %s", entry["indexes"], entry["text"])
         return left
 
     def _submit_one(
@@ -308,7 +250,7 @@ class BatchJobSpec(JobSpec):
             return [builder.array_outcome([(job, [0]) for job in ended], 1, tolerance)]
         if not attempt.parts:
             return super().outcomes(builder, ended, attempt, tolerance)
-        parts = list(zip(ended, _indexes_of_parts(attempt), strict=True))
+        parts = [(job, part.indexes) for job, part in zip(ended, parts_of(attempt), strict=True)]
         return [builder.array_outcome(parts, attempt.size, tolerance)]
 
     def queue_position(self, jobs: RemoteJobs, seen: Mapping[str, Snapshot]) -> str:
@@ -325,13 +267,6 @@ class BatchJobSpec(JobSpec):
         return "".join(f"{each} " for each in positions)
 
 
-def _indexes_of_parts(attempt: Attempt) -> list[Sequence[int]]:
-    """Return the indexes, in the whole array, of what each job of an attempt runs."""
-    from airflow_jobflow.jobs.array import indexes_of
-
-    return [indexes_of(part) for part in attempt.parts] or [range(attempt.size)]
-
-
 def find_group(call: Call, queue: str, name: str, group: str, recorded: Attempt) -> list[Found]:
     """Return all jobs of a task instance in the queue that the last try used.
 
@@ -339,9 +274,11 @@ def find_group(call: Call, queue: str, name: str, group: str, recorded: Attempt)
     :param queue: the queue that this try uses, if none is recorded.
     :param name: the user's name for the job, if none is recorded.
     :param group: of the task instance.
-    :param recorded: the last attempt.
+    :param recorded: the last attempt. Parts of an array may be in other queues, which its changes name.
     """
     from airflow_jobflow.jobs import batch_search
 
     prefix = batch_search.group_prefix(recorded.job_name or name, group)
-    return batch_search.find_group(call, recorded.queue or queue, prefix)
+    used = [values_of(changes).get("job_queue", queue) for changes in recorded.part_changes]
+    queues = dict.fromkeys([recorded.queue or queue, *used])
+    return [each for queue in queues for each in batch_search.find_group(call, queue, prefix)]

@@ -16,7 +16,9 @@ from airflow_jobflow.exceptions import (
     QueueTimeout,
     SubmissionError,
 )
+from airflow_jobflow.faults import Fault
 from airflow_jobflow.jobs.wording import sentence
+from airflow_jobflow.operators import changes
 from airflow_jobflow.waiting.deadlines import DEFERRAL_TIMEOUT_MARGIN
 from airflow_jobflow.waiting.timeouts import never_started
 
@@ -53,6 +55,11 @@ class CapacityWait:
             try:
                 job_ids = execution.spec.submit(record, execution.jobs)
             except CapacityUnavailable as full:
+                record.attempt.no_capacity = str(full)
+                if execution.spec.changes and getattr(full.__cause__, "fault", None) is Fault.NO_CAPACITY:
+                    job_ids = self.find_started(killed=is_killed())
+                    if job_ids or changes.without_capacity(execution, "AWS had no capacity for it"):
+                        continue
                 self.wait(full)
                 job_ids = self.find_started(killed=is_killed())
         attempt = record.attempt

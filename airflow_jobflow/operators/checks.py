@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_jobflow import params
 from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.jobs.results import LOG
+from airflow_jobflow.operators import change_rules
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -28,6 +29,7 @@ def check_job(task: Any, execution: Execution[JobSpec]) -> None:
     :param execution: its execution.
     :raises InvalidParameter: there is such a parameter.
     """
+    change_rules.check(task, execution.spec.changes)
     if not execution.spec.is_array:
         params.reject(task, OF_ARRAYS)
     elif execution.record.inputs.result == LOG:
@@ -59,13 +61,16 @@ def reject_for_map(task: Any, not_honoured: Mapping[str, str]) -> None:
     params.reject(task, {**not_honoured, "number_logs_success": "a map copies no logs of successful items"})
 
 
-def check_map_result(task: Any, execution: Execution[MapSpec]) -> None:
-    """Reject a place for results that does not apply to a map.
+def check_map(task: Any, execution: Execution[MapSpec]) -> None:
+    """Reject what does not apply to a map.
 
     :param task: the operator, after rendering.
     :param execution: its execution.
-    :raises InvalidParameter: it does not.
+    :raises InvalidParameter: there is such a parameter.
     """
+    if execution.given.get("item_attempts", 1) > 1 and not execution.spec.changes:
+        rule = "has no effect, because no parameter says for which failures an item is started again"
+        raise invalid_parameter("item_attempts", task.item_attempts, rule)
     if execution.record.inputs.result == LOG:
         raise invalid_parameter(
             "result", task.result, "must be an address in S3 for a map, because each item has a log of its own"

@@ -19,6 +19,7 @@ from airflow.sdk import conf
 from airflow_jobflow.exceptions import SubmissionError
 from airflow_jobflow.jobs.attempt import Attempt
 from airflow_jobflow.jobs.starting import LOOKUPS
+from airflow_jobflow.operators import changes
 
 if TYPE_CHECKING:
     from airflow_jobflow.faults import CallError
@@ -82,6 +83,8 @@ class EarlierTries:
             recorded.job_ids = recorded.job_ids or list(decision.failed)
         if not record.is_repeated:
             record.attempt.number = 0
+            failed = record.attempt.job_ids or decision.failed
+            changes.follow(self.execution, [seen[job_id] for job_id in failed if job_id in seen])
         record.attempt.waits_since, record.attempt.starts = None, 0
         return {}
 

@@ -56,6 +56,13 @@ class FargateTaskOperator(AwsJobOperator):
     :param platform_version, enable_execute_command, enable_ecs_managed_tags, propagate_tags: as in RunTask.
     :param group, reference_id, volume_configurations: as in RunTask.
     :param tags: tags of the task, by name.
+    :param on_out_of_memory: what a retry changes if the task ran out of memory, such as ``{"memory": "x2", "max":
+        61440}``: twice of what it had, 61,440 MiB at most, rounded up to a size that Fargate has. At ``max``, the
+        Airflow task fails at once. The value of any of these may be set: ``cpu``, ``memory``, ``ephemeral_storage``,
+        ``capacity_provider_strategy``, ``subnets``, ``security_groups``, ``assign_public_ip``, ``platform_version``.
+        Default None: a retry changes nothing.
+    :param on_capacity: the same if AWS took the capacity away or had none, such as ``{"capacity_provider_strategy":
+        {"FARGATE": 1}}``. After a Spot interruption, the next attempt follows within the same try.
 
     The other parameters are those of :class:`airflow_jobflow.operators.base.AwsJobOperator`.
 
@@ -99,6 +106,8 @@ class FargateTaskOperator(AwsJobOperator):
         group: str | None = None,
         reference_id: str | None = None,
         volume_configurations: Sequence[dict[str, Any]] | str | None = None,
+        on_out_of_memory: dict[str, Any] | str | None = None,
+        on_capacity: dict[str, Any] | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -130,9 +139,11 @@ class FargateTaskOperator(AwsJobOperator):
         self.group = group
         self.reference_id = reference_id
         self.volume_configurations = volume_configurations
+        self.on_out_of_memory = on_out_of_memory
+        self.on_capacity = on_capacity
 
     def _job_spec(self) -> EcsTaskSpec:
-        return EcsTaskSpec(fargate(FARGATE_PARAMETERS.of(self)))
+        return EcsTaskSpec(fargate(FARGATE_PARAMETERS.of(self)), FARGATE_PARAMETERS)
 
 
 class FargateMapOperator(AwsMapOperator):
@@ -148,6 +159,8 @@ class FargateMapOperator(AwsMapOperator):
     :param capacity_provider_strategy, on_spot_interruption, platform_version: see :class:`FargateTaskOperator`.
     :param enable_execute_command, enable_ecs_managed_tags, propagate_tags, tags: see :class:`FargateTaskOperator`.
     :param group, reference_id, volume_configurations: see :class:`FargateTaskOperator`.
+    :param on_out_of_memory, on_capacity: see :class:`FargateTaskOperator`. They change the next attempt at a single
+        item, within the same try of the task, and need no retries.
 
     The other parameters, and what is returned, are those of :class:`airflow_jobflow.operators.map.AwsMapOperator`.
 
@@ -194,6 +207,8 @@ class FargateMapOperator(AwsMapOperator):
         group: str | None = None,
         reference_id: str | None = None,
         volume_configurations: Sequence[dict[str, Any]] | str | None = None,
+        on_out_of_memory: dict[str, Any] | str | None = None,
+        on_capacity: dict[str, Any] | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -225,6 +240,8 @@ class FargateMapOperator(AwsMapOperator):
         self.group = group
         self.reference_id = reference_id
         self.volume_configurations = volume_configurations
+        self.on_out_of_memory = on_out_of_memory
+        self.on_capacity = on_capacity
 
     def _map_spec(self) -> EcsMapSpec:
         return EcsMapSpec(fargate(FARGATE_PARAMETERS.of(self)), FARGATE_PARAMETERS)

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow.exceptions import invalid_parameter
-from airflow_jobflow.operators.ecs_parameters import EcsParameters
-from airflow_jobflow.operators.ecs_spec import SPOT_ATTEMPTS
+from airflow_jobflow.jobs.changes import Changes
+from airflow_jobflow.operators.ecs_parameters import EcsParameters, changes_of
 from airflow_jobflow.operators.spec import MapSpec
 
 if TYPE_CHECKING:
@@ -17,6 +17,14 @@ if TYPE_CHECKING:
     from airflow_jobflow.operators.attempts import AttemptRecord
     from airflow_jobflow.params import ParameterTable
     from airflow_jobflow.waiting.remote import RemoteJobs
+
+
+INTERRUPTED: Final[Mapping[str, Mapping[str, Mapping[str, Any]]]] = {
+    "fail": {},
+    "retry": {"i": {}},
+    "on_demand": {"i": {"launch_type": "FARGATE"}},
+}
+"""What the next attempt at an item changes after a Spot interruption, by ``on_spot_interruption``."""
 
 
 class EcsMapSpec(MapSpec):
@@ -32,8 +40,8 @@ class EcsMapSpec(MapSpec):
         self.table = table
         self.values = values
         self._cluster: str = values["cluster"]
-        self._on_interruption: str = values["on_spot_interruption"]
-        self.attempts = 1 if self._on_interruption == "fail" else SPOT_ATTEMPTS
+        rules = changes_of(values, table).rules
+        self.changes = Changes({**rules, **INTERRUPTED[values["on_spot_interruption"]]}, "cpu")
         self.name = self._parameters.definition.label.rpartition("/")[2]
         self.scope: str | None = self._cluster
         self.container: str | None = values.get("container_name")
@@ -84,7 +92,7 @@ class EcsMapSpec(MapSpec):
         from airflow_jobflow.jobs import ecs_map
 
         owner, token = record.owner, record.attempt.token
-        job_group = ecs_map.job_group(self._cluster, owner.group, token, self._on_interruption, owner.tags())
+        job_group = ecs_map.job_group(self._cluster, owner.group, token, owner.tags())
         return job_group | record.inputs.of_map(record)
 
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:  # noqa: ARG002

@@ -12,8 +12,9 @@ from typing import Any, Final
 
 from airflow_jobflow import params, params_json
 from airflow_jobflow.exceptions import InvalidParameter, invalid_parameter
+from airflow_jobflow.jobs.changes import Changes
 from airflow_jobflow.jobs.definitions import AWSVPC, EC2, EXTERNAL, FARGATE
-from airflow_jobflow.operators import definitions
+from airflow_jobflow.operators import change_rules, definitions
 from airflow_jobflow.params import Parameter, ParameterTable
 
 LAUNCH_TYPES: Final = (EC2, EXTERNAL, FARGATE)
@@ -77,6 +78,7 @@ COMMON: Final = {
     "volume_configurations": Parameter(
         "volumeConfigurations", params_json.AwsShape("ecs", "RunTask", "volumeConfigurations")
     ),
+    **{name: row for name, row in change_rules.PARAMETERS.items() if name != "on_timeout"},  # ECS has no such limit
 }
 
 ECS_PARAMETERS: Final = ParameterTable(
@@ -128,6 +130,48 @@ NOT_SUPPORTED: Final[Mapping[str | None, Mapping[str, str]]] = {
     },
 }
 """The parameters that a launch type does not support, each with the reason."""
+
+
+CHANGEABLE: Final = (
+    "cpu",
+    "memory",
+    "ephemeral_storage",
+    "capacity_provider_strategy",
+    "launch_type",
+    "subnets",
+    "security_groups",
+    "assign_public_ip",
+    "platform_version",
+    "placement_constraints",
+    "placement_strategy",
+)
+"""The parameters that an attempt can change after a failure."""
+
+
+def changed(values: Mapping[str, Any], change: Mapping[str, Any]) -> dict[str, Any]:
+    """Return parameters with what an attempt changes: a launch type and a strategy replace each other.
+
+    :param values: validated parameters.
+    :param change: those that change.
+    """
+    replaced = {"launch_type": "capacity_provider_strategy", "capacity_provider_strategy": "launch_type"}
+    left_out = {replaced[name] for name in change if name in replaced} - change.keys()
+    return {name: value for name, value in {**values, **change}.items() if name not in left_out}
+
+
+def changes_of(values: Mapping[str, Any], table: ParameterTable) -> Changes:
+    """Return what an attempt changes after a failure.
+
+    :param values: the validated parameters of the operator.
+    :param table: its table.
+    :raises InvalidParameter: a rule is wrong, or contradicts another one, or other parameters.
+    """
+
+    def check(fixed: Mapping[str, Any]) -> None:
+        after = changed(values, fixed)
+        EcsParameters(fargate(after) if table is FARGATE_PARAMETERS else after)
+
+    return change_rules.changes_of(values, table, CHANGEABLE, check)
 
 
 def fargate(values: Mapping[str, Any]) -> dict[str, Any]:

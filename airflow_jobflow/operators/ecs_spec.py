@@ -6,7 +6,8 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_jobflow.operators.ecs_parameters import OF_CONTAINER, EcsParameters
+from airflow_jobflow.operators.changes import add_change, values_of
+from airflow_jobflow.operators.ecs_parameters import ECS_PARAMETERS, OF_CONTAINER, EcsParameters, changed, changes_of
 from airflow_jobflow.operators.inputs import log_left_out
 from airflow_jobflow.operators.spec import JobSpec
 
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from airflow_jobflow.jobs.calls import Call
     from airflow_jobflow.jobs.reattach import Found
     from airflow_jobflow.operators.attempts import AttemptRecord
+    from airflow_jobflow.params import ParameterTable
     from airflow_jobflow.waiting.remote import RemoteJobs
 
 log = logging.getLogger(__name__)
@@ -30,17 +32,19 @@ class EcsTaskSpec(JobSpec):
     """A task.
 
     :param values: the validated parameters of the operator, see ``EcsParameters``.
+    :param table: its table of parameters. Default ``ECS_PARAMETERS``.
     :raises InvalidParameter: two of them contradict each other.
     """
 
     when_stuck = "Check the subnets, the account's limits, and the requested capacity."
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], table: ParameterTable = ECS_PARAMETERS) -> None:
         self.parameters = EcsParameters(values)
         self.values = values
         self.cluster: str = values["cluster"]
         self.scope: str | None = self.cluster
         self.container: str | None = values.get("container_name")
+        self.changes = changes_of(values, table)
 
     def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
         """Run the task under a token that starts nothing twice, and return its ARN; see the base."""
@@ -49,9 +53,9 @@ class EcsTaskSpec(JobSpec):
         from airflow_jobflow.jobs.owner import with_owner_tags
         from airflow_jobflow.operators import submission
 
-        values, definition = self.parameters.values, self.parameters.definition
+        definition, before, owner = self.parameters.definition, record.attempt, record.owner
         definition.check_containers(jobs)
-        before, owner = record.attempt, record.owner
+        values = changed(self.parameters.values, values_of(before.changes))
         interruptions = before.interruptions if before.number else 0
         was_declined = bool(before.number) and before.declined
         by = (record.is_repeated and before.submitted_by) or str(record.this_try)
@@ -152,6 +156,7 @@ class EcsTaskSpec(JobSpec):
     def runs_again(self, event: Mapping[str, Any], attempt: Attempt) -> bool:
         """Return whether AWS took Spot capacity back, and another attempt follows."""
         from airflow_jobflow.jobs import ecs
+        from airflow_jobflow.jobs.model import Snapshot
 
         interrupted = any(seen.get("code") in ecs.INTERRUPTIONS for seen in event["jobs"].values())
         if not interrupted or self.parameters.values["on_spot_interruption"] == "fail":
@@ -160,4 +165,6 @@ class EcsTaskSpec(JobSpec):
             return False
         attempt.interruptions += 1
         log.info("AWS reclaimed the Spot capacity of attempt %d of at most %d", attempt.interruptions, SPOT_ATTEMPTS)
+        if self.changes:
+            add_change(self.changes, attempt, Snapshot.from_dict(next(iter(event["jobs"].values()))), log)
         return True

@@ -73,6 +73,11 @@ class GlueJobRunOperator(AwsJobOperator):
     :param execution_class: ``STANDARD`` or ``FLEX``.
     :param security_configuration: name of the security configuration.
     :param run_job_kwargs: further members of StartJobRun, as AWS names them.
+    :param on_out_of_memory: what a retry changes if the run ran out of memory, such as ``{"worker_type": "G.2X"}``. The
+        value of any of these may be set: ``worker_type``, ``number_of_workers``, ``max_capacity``, ``attempt_timeout``,
+        ``execution_class``. Default None: a retry changes nothing.
+    :param on_timeout: the same if Glue ended the run after its attempt time-out, such as ``{"attempt_timeout": "x2",
+        "max": 7200}``: twice of what the run had, 7,200 seconds at most, rounded up to whole minutes.
 
     The other parameters are those of :class:`airflow_jobflow.operators.base.AwsJobOperator`;
     ``durable`` gives the run an argument ``--jobflow_owner``, which the script need not know.
@@ -99,6 +104,8 @@ class GlueJobRunOperator(AwsJobOperator):
         attempt_timeout: float | str | timedelta | None = None,
         execution_class: str | None = None,
         security_configuration: str | None = None,
+        on_out_of_memory: dict[str, Any] | str | None = None,
+        on_timeout: dict[str, Any] | str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -111,6 +118,8 @@ class GlueJobRunOperator(AwsJobOperator):
         self.attempt_timeout = attempt_timeout
         self.execution_class = execution_class
         self.security_configuration = security_configuration
+        self.on_out_of_memory = on_out_of_memory
+        self.on_timeout = on_timeout
 
     def _job_spec(self) -> GlueRunSpec:
         return GlueRunSpec(RUN_PARAMETERS.of(self))

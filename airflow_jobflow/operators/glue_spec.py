@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from airflow_jobflow import params, params_json
 from airflow_jobflow.airflow_compat.lineage import with_parent_of_spark
 from airflow_jobflow.exceptions import CapacityUnavailable, SubmissionError, invalid_parameter
+from airflow_jobflow.operators import change_rules
+from airflow_jobflow.operators.changes import values_of
 from airflow_jobflow.operators.spec import JobSpec
 from airflow_jobflow.params import Parameter, ParameterTable
 
@@ -52,9 +54,14 @@ RUN_PARAMETERS: Final = ParameterTable(
         "attempt_timeout": Parameter("Timeout", _whole_minutes),
         "execution_class": Parameter("ExecutionClass", partial(params.one_of, allowed=("STANDARD", "FLEX"))),
         "security_configuration": Parameter("SecurityConfiguration", params.non_empty_string),
+        # A job at its limit of concurrent runs is no lack of capacity that another run could avoid.
+        **{name: row for name, row in change_rules.PARAMETERS.items() if name != "on_capacity"},
     }
 )
-"""The parameters of StartJobRun."""
+"""The parameters of StartJobRun, and what a retry changes."""
+
+CHANGEABLE: Final = ("worker_type", "number_of_workers", "max_capacity", "attempt_timeout", "execution_class")
+"""The parameters that an attempt can change after a failure."""
 
 
 class CrawlSpec(JobSpec):
@@ -205,6 +212,7 @@ class GlueRunSpec(JobSpec):
         self.values = values
         self.name: str = values["job_name"]
         self.scope: str | None = self.name
+        self.changes = change_rules.changes_of(values, RUN_PARAMETERS, CHANGEABLE)
         self.request = glue_run.request(values, RUN_PARAMETERS.members)
         """The StartJobRun request."""
 
@@ -215,7 +223,8 @@ class GlueRunSpec(JobSpec):
         from airflow_jobflow.jobs.owner import ARGUMENT
         from airflow_jobflow.operators import submission
 
-        request, token, inputs = dict(self.request), record.new_attempt(), record.inputs
+        changed, token, inputs = values_of(record.attempt.changes), record.new_attempt(), record.inputs
+        request = {**self.request, **glue_run.request(changed, RUN_PARAMETERS.members)}
         added = {f"--{name}": value for name, value in inputs.context(record).items()}
         if uri := inputs.result_uri(record):
             added[RESULT_ARGUMENT] = uri

@@ -24,7 +24,7 @@ from airflow_jobflow.jobs.wording import KILL_REASON
 from airflow_jobflow.maps import result as map_result
 from airflow_jobflow.maps.previous_results import PreviousResults
 from airflow_jobflow.operators import map_unfinished
-from airflow_jobflow.operators.checks import check_map_result, reject_for_map
+from airflow_jobflow.operators.checks import check_map, reject_for_map
 from airflow_jobflow.operators.execution import Execution
 from airflow_jobflow.operators.kills import ABANDONING, stop_if_deferral_is_rejected
 from airflow_jobflow.operators.map_outcome import map_outcome
@@ -62,6 +62,8 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         map that failed is retried, so ``redrive`` has no effect on tolerated failures. Default 0.
     :param tolerated_failure_percentage: the same as a percentage of the items. The limit that allows more failures
         applies. Default 0.
+    :param item_attempts: 1 to 10: how many attempts an item gets at most if it fails for a cause that ``on_capacity``,
+        ``on_out_of_memory``, ``on_timeout`` or ``on_spot_interruption`` is for. Default 4.
     :param redrive: a retry runs only the items that did not succeed, if the items are the same. Default False.
     :param aws_conn_id, region_name, verify, botocore_config, deferrable, poll_interval: see
         :class:`airflow_jobflow.operators.base.AwsJobOperator`.
@@ -78,9 +80,10 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
 
     Returns a dict in the shape of :class:`airflow_jobflow.jobs.model.Outcome`, whose ``array`` counts the items, and
     ``statuses``: one character per item, in order: ``S`` succeeded, ``F`` failed, ``K`` stopped, ``U`` could not be
-    described, ``-`` never started; ``failed``: the outcomes of the items that failed, were stopped or could not be
-    described, each with its ``index``; ``outcomes``: those of all items, in their order, None for what was never
-    started; None if there are more than 1,000.
+    described, ``-`` never started; ``changes``: what was changed for items that were started again, each with its
+    ``index``; ``failed``: the outcomes of the items that failed, were stopped or could not be described, each with its
+    ``index``; ``outcomes``: those of all items, in their order, None for what was never started; None if there are more
+    than 1,000.
     """
 
     start_rules: ClassVar[StartRules] = START_RULES
@@ -99,6 +102,7 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         items: Sequence[dict[str, Any]] | str,
         max_concurrency: int | str = 1000,
         on_item_failure: str | None = None,
+        item_attempts: int | str | None = None,
         tolerated_failure_count: int | str = 0,
         tolerated_failure_percentage: float | str = 0,
         redrive: bool = False,
@@ -131,6 +135,7 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         self.items = items
         self.max_concurrency = max_concurrency
         self.on_item_failure = on_item_failure
+        self.item_attempts = item_attempts
         self.tolerated_failure_count = tolerated_failure_count
         self.tolerated_failure_percentage = tolerated_failure_percentage
         self.redrive = redrive
@@ -190,7 +195,7 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         :raises InvalidParameter: one of them is invalid, or has no effect in this operator.
         """
         reject_for_map(self, self.NOT_HONOURED)
-        check_map_result(self, self._execution)
+        check_map(self, self._execution)
 
     def render_template(self, content: Any, context: Context, *args: Any, **kwargs: Any) -> Any:
         """Render a template. Text without one stays as it is: Jinja would compile it for each of ten thousand items.

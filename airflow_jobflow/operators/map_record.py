@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from airflow_jobflow.operators.spec import MapSpec
     from airflow_jobflow.triggers.map import MapTrigger
 
+DEFAULT_ATTEMPTS = 4
+"""How many attempts an item gets if there is a cause for which it is started again."""
+
 STOPPED = "Running jobs were stopped."
 """The sentence that says that all jobs of a map were stopped."""
 
@@ -106,7 +109,8 @@ class MapAttempt:
             max_concurrency=given["max_concurrency"],
             tolerated_failure_count=execution.tolerance.count,
             tolerated_failure_percentage=execution.tolerance.percentage,
-            attempts=execution.spec.attempts,
+            attempts=given.get("item_attempts", DEFAULT_ATTEMPTS if execution.spec.changes else 1),
+            changes=execution.spec.changes.to_dict(),
             on_item_failure=given.get("on_item_failure") or ("continue" if given["redrive"] else "stop"),
             **asdict(execution.jobs.access),
             poll_interval=execution.wait.parameters.poll_interval,

@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow import params_json
+from airflow_jobflow.jobs.changes import Changes
 
 if TYPE_CHECKING:
     from airflow_jobflow.exceptions import JobflowError
@@ -51,6 +52,9 @@ class Spec(ABC):
     carries_owner = True
     """Whether the jobs carry their owner, so that the orphan reaper can find them."""
 
+    changes = Changes()
+    """What the next attempt of a job changes, by the cause of the failure."""
+
     @abstractmethod
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:
         """Return all jobs of this task instance that AWS knows, of all tries.
@@ -70,6 +74,9 @@ class JobSpec(Spec):
 
     is_array = False
     """Whether it is an array, also one of a single child."""
+
+    changes_children = False
+    """Whether a retry runs only some children of an array, and changes each by its own failure."""
 
     is_one_job = True
     """Whether its outcome is that of one job, so that the task may end in the triggerer."""
@@ -143,9 +150,6 @@ class JobSpec(Spec):
 
 class MapSpec(Spec):
     """One job for each item."""
-
-    attempts = 1
-    """How many attempts an item gets whose Spot capacity is taken back."""
 
     table: ParameterTable
     """The parameters of the API, of which an item may set some."""

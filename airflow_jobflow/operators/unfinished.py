@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow.exceptions import JobflowError, SubmissionError
+from airflow_jobflow.operators import changes
 from airflow_jobflow.operators.earlier_tries import EarlierTries
 from airflow_jobflow.operators.kills import NOT_OURS
 from airflow_jobflow.waiting import timeouts
@@ -45,7 +46,8 @@ def timed_out(execution: Execution[JobSpec], event: Mapping[str, Any], seen: Map
     if not is_stuck:
         return timeouts.job_timeout(execution.jobs, event, str(execution.deadlines), stopped)
     limit, advice = f"{execution.given.get('queued_timeout', 0):g} s (queued_timeout)", execution.spec.when_stuck
-    return timeouts.queue_timeout(execution.jobs, event, limit, stopped, position=position, advice=advice)
+    error = timeouts.queue_timeout(execution.jobs, event, limit, stopped, position=position, advice=advice)
+    return changes.after_queue_timeout(execution, error)
 
 
 def _stopped_by_trigger(execution: Execution[JobSpec], event: Mapping[str, Any]) -> str | None:

@@ -13,7 +13,7 @@ from airflow_jobflow.jobs import batch, logs
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.calls import Call
 from airflow_jobflow.jobs.model import LogStream, Snapshot
-from airflow_jobflow.outcomes import DETAILS, failed_children
+from airflow_jobflow.outcomes import DETAILS
 from airflow_jobflow.triggers.job_log_writer import JobLogWriter
 from airflow_jobflow.triggers.live_logs import short_id
 
@@ -91,7 +91,7 @@ class EndedLogs:
     async def _failed_children(self, array: Snapshot, prefix: str) -> dict[str, Snapshot]:
         """Return the first failed children of an array, by index; a listing does not say where they log."""
         client = service_client(self._access, batch.CLIENT)
-        listed = await run(client, failed_children, array.job_id, MAX_JOBS + 1, retry=DETAILS)
+        listed = await run(client, batch.failed_children, array.job_id, MAX_JOBS + 1, retry=DETAILS)
         indexes = [child.index for child in listed]
         children = await run(client, batch.children, array.job_id, indexes, retry=DETAILS) if indexes else []
         return {f"{prefix}{child.index}": child.snapshot for child in children}

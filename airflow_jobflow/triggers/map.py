@@ -22,6 +22,7 @@ from typing import Any
 
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.array import Tolerance, indexes_of
+from airflow_jobflow.jobs.changes import Changes
 from airflow_jobflow.jobs.model import JobState, Snapshot
 from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.jobs.wording import KILL_REASON
@@ -72,7 +73,9 @@ class MapTrigger(WaitTrigger):
     :param max_concurrency: how many items may have a job at the same time. Default 1000.
     :param tolerated_failure_count: how many items may fail. Default 0.
     :param tolerated_failure_percentage: how many percent of all items may fail. Default 0.
-    :param attempts: how many attempts an item gets if AWS reclaims the capacity of its job. Default 1.
+    :param attempts: how many attempts an item gets at most. Default 1.
+    :param changes: for which causes an item is started again, and what changes then, see ``jobs.changes.Changes``.
+        Default None, as older versions have stored it: the rule for Spot interruptions is in ``job_group``.
     :param on_item_failure: ``stop`` to stop the map once more items have failed than are tolerated, ``continue`` to
         run all items anyway. Default ``stop``.
     :param began_at: when the map was started, in seconds since the epoch. Default 0: it may have had another trigger.
@@ -83,7 +86,8 @@ class MapTrigger(WaitTrigger):
     Fires one event, a dict of
 
     - ``statuses``: one character per item, see ``jobs.map_statuses``.
-    - ``lines``: the packed result lines, ``[index, snapshot]``, of failed items; for small maps, of all ended items.
+    - ``lines``: the packed result lines, see ``maps.tracker.result_line``, of items that failed or were started again;
+      for small maps, of all ended items.
     - ``running``: the packed ids of jobs that may still run.
     - ``limit``: ``deadline`` if it has passed, else None.
     - ``error``: why the map could not continue, ``{"kind", "message"}``, else None. ``kind`` is ``refused`` (the first
@@ -109,6 +113,7 @@ class MapTrigger(WaitTrigger):
         tolerated_failure_count: int = 0,
         tolerated_failure_percentage: float = 0.0,
         attempts: int = 1,
+        changes: Mapping[str, Any] | None = None,
         on_item_failure: str = "stop",
         began_at: float = 0.0,
         reports_progress: bool = False,
@@ -126,6 +131,7 @@ class MapTrigger(WaitTrigger):
         self.tolerated_failure_count = tolerated_failure_count
         self.tolerated_failure_percentage = tolerated_failure_percentage
         self.attempts = attempts
+        self.changes = _changes_of_older_version(job_group, attempts) if changes is None else dict(changes)
         self.on_item_failure = on_item_failure
         self.began_at = began_at
         self.reports_progress = reports_progress
@@ -160,6 +166,7 @@ class MapTrigger(WaitTrigger):
             watcher=lambda: self.watcher(self.service, self.scope),
             poll_interval=self.poll_interval,
             container=self.container_name,
+            changes=Changes.from_dict(self.changes),
             spawn=self.spawn,
             checkpoint=Checkpoint(self.task_instance, str(self.job_group)) if self.task_instance else None,
             is_deferred=is_deferred if self.task_instance else None,
@@ -223,8 +230,9 @@ class MapTrigger(WaitTrigger):
 
     def _progress_report(self, times: Sequence[str | None]) -> Callable[[], dict[str, Any]]:
         """Return a function that builds the progress report for the current state."""
-        name, lines = self.job_group.get("stem", ""), self._state.lines_since(0)
-        return functools.partial(notes.of_map, self.service, name, self._state.statuses, lines, list(times))
+        name, lines, again = self.job_group.get("stem", ""), self._state.lines_since(0), self._state.started_again
+        statuses = self._state.statuses
+        return functools.partial(notes.of_map, self.service, name, statuses, lines, list(times), started_again=again)
 
     def _time_left(self) -> float | None:
         """Return the seconds for which the map may run. If the deadline has passed, stop starting items."""
@@ -263,7 +271,7 @@ class MapTrigger(WaitTrigger):
         if self.reports_progress and self.task_instance is not None:
             for job_id in set(self._state.running) - set(unstopped.job_ids):
                 last = failed_snapshot(job_id, "STOPPED", KILL_REASON)
-                self._state.record_stopped(job_id, result_line(self._state.index_of(job_id), last))
+                self._state.record_stopped(job_id, result_line(self._state.last_start(job_id).index, last))
             error = f"Stop these jobs in the console, if they are still running: {unstopped}" if unstopped else ""
             times = self._runner.times if self._runner else [None, None, None]
             end = {"stop_requested_at": notes.now(), "error": error}
@@ -287,13 +295,20 @@ class MapTrigger(WaitTrigger):
         return unstopped
 
 
+def _changes_of_older_version(job_group: Mapping[str, Any], attempts: int) -> dict[str, Any]:
+    """Return the rules of a map that had other attempts only after Spot interruptions."""
+    on_demand = job_group.get("on_interruption") == "on_demand"
+    rules = {"i": {"launch_type": "FARGATE"} if on_demand else {}} if attempts > 1 else {}
+    return Changes(rules, "cpu").to_dict()
+
+
 def _failed_items(lines: Sequence[str]) -> dict[str, Snapshot]:
     """Return the last snapshots of failed items, by index.
 
     :param lines: result lines of items.
     """
     ended = (json.loads(line) for line in lines)
-    return {str(index): Snapshot.from_dict(last) for index, last in ended if last["state"] == JobState.FAILED}
+    return {str(index): Snapshot.from_dict(last) for index, last, *_ in ended if last["state"] == JobState.FAILED}
 
 
 def _error_kind(error: WatchError | CallError) -> str:

@@ -15,7 +15,7 @@ would misread it.
                stop_requested_at: when AWS accepted a stop by Airflow; missing if there was none}, …],
      "counts": {state: number of jobs}, if not all of them are listed,
      "array": {"kind": "array" | "map", "size", "counts": {succeeded, failed, running}, "cells": one character a child,
-               "failed_jobs": [{index, …}, …]},
+               "failed_jobs": [{index, …}, …], "started_again": how often items were, and why; missing if none was},
      "diagnosis": {cause, blame, summary, advice}, "error": the text of the exception,
      "help": address of the documentation on it}
 
@@ -125,6 +125,7 @@ def of_map(
     lines: Iterable[str],
     times: Sequence[str | None],
     *,
+    started_again: str = "",
     stop_requested_at: str | None = None,
     error: str = "",
 ) -> dict[str, Any]:
@@ -135,6 +136,7 @@ def of_map(
     :param statuses: one character per item.
     :param lines: ``[index, snapshot]`` as JSON for each item that has ended.
     :param times: when the first job was created, when the first job started, and when the last one ended.
+    :param started_again: how often items were started again, and why, as a text. Default: none was.
     :param stop_requested_at: when Airflow stopped the map, in ISO 8601. Default None: it runs.
     :param error: the error when the jobs were stopped. Default: none.
     """
@@ -144,7 +146,8 @@ def of_map(
     summary = {"id": "", "name": name, "state": state, "status": state, "created_at": created, "started_at": started}
     if stop_requested_at and not error:
         summary["stop_requested_at"] = stop_requested_at
-    note = {**_note(service, [summary], 1), "final": stop_requested_at is not None, "array": _items(statuses, lines)}
+    array = _items(statuses, lines) | ({"started_again": started_again} if started_again else {})
+    note = {**_note(service, [summary], 1), "final": stop_requested_at is not None, "array": array}
     return note | ({"error": error[:MAX_ERROR]} if error else {})
 
 

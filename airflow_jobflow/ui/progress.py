@@ -31,7 +31,6 @@ from airflow_jobflow.faults import CallError
 from airflow_jobflow.jobs import batch
 from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.links import JobLogLink, console_links
-from airflow_jobflow.outcomes import failed_children
 from airflow_jobflow.polling.watcher import Watcher
 from airflow_jobflow.ui import notes
 
@@ -255,7 +254,9 @@ class FailedChildren:
         while len(self.known) < notes.MAX_FAILED_CHILDREN:
             if self._counted > len(self.known) and self._may_list():
                 with contextlib.suppress(CallError):  # retried at the next interval
-                    listed = await run(client, failed_children, self._job_id, notes.MAX_FAILED_CHILDREN, retry=ONCE)
+                    listed = await run(
+                        client, batch.failed_children, self._job_id, notes.MAX_FAILED_CHILDREN, retry=ONCE
+                    )
                     self.known = {child.index: child.snapshot for child in listed}
                     self._progress.changed()
             await asyncio.sleep(LISTING_INTERVAL)

@@ -11,6 +11,7 @@ from airflow.sdk import conf
 
 from airflow_jobflow import params, params_json
 from airflow_jobflow.exceptions import InvalidParameter, invalid_parameter
+from airflow_jobflow.jobs.maps import MAX_ATTEMPTS
 from airflow_jobflow.params import Check, Parameter, ParameterTable
 from airflow_jobflow.trigger_eligibility import START_SETTINGS
 from airflow_jobflow.waiting.deadlines import Deadlines
@@ -85,6 +86,7 @@ MAP_PARAMETERS: Final = ParameterTable(
         "items": Parameter("", params.unchecked),  # validated when the map starts: there may be ten thousand
         "max_concurrency": Parameter("", partial(params.integer, least=1), required=True),
         "on_item_failure": Parameter("", partial(params.one_of, allowed=("continue", "stop"))),
+        "item_attempts": Parameter("", partial(params.integer, least=1, most=MAX_ATTEMPTS)),
     }
 )
 """The parameters of all maps."""

@@ -72,6 +72,9 @@ def test_a_note_about_a_map_lists_only_failures() -> None:
     ]
     note = notes.of_map("ecs", "resize", "SRF-", lines, ["c", "s", None])
     assert note["array"]["cells"] == "SRF-"
+    assert "started_again" not in note["array"]
+    again = notes.of_map("ecs", "resize", "SRF-", lines, ["c", "s", None], started_again="1 started again")
+    assert again["array"]["started_again"] == "1 started again"
     assert [(each["index"], each["exit_code"]) for each in note["array"]["failed_jobs"]] == [(2, 3)]
     assert (note["jobs"][0]["name"], note["jobs"][0]["state"], note["jobs"][0]["created_at"]) == (
         "resize",

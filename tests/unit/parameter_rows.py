@@ -15,9 +15,10 @@ from airflow.sdk.exceptions import AirflowSkipException
 
 from airflow_jobflow.exceptions import JobflowError
 from airflow_jobflow.jobs.attempt import Attempt
+from airflow_jobflow.jobs.changes import CAUSES
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 from airflow_jobflow.jobs.packing import pack, unpack
-from airflow_jobflow.operators import batch_spec, ecs_parameters
+from airflow_jobflow.operators import batch_parameters, ecs_parameters
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
@@ -44,7 +45,7 @@ BASE: dict[type, dict[str, Any]] = {
 
 OPERATORS = (BatchJobOperator, FargateTaskOperator, GlueCrawlOperator, GlueJobRunOperator)
 MAPS = (BatchMapOperator, FargateMapOperator)
-TABLES = {BatchMapOperator: batch_spec.PARAMETERS, FargateMapOperator: ecs_parameters.FARGATE_PARAMETERS}
+TABLES = {BatchMapOperator: batch_parameters.PARAMETERS, FargateMapOperator: ecs_parameters.FARGATE_PARAMETERS}
 SENSORS = (BatchJobSensor, FargateTaskSensor, GlueCrawlSensor, GlueJobRunSensor)
 
 
@@ -169,6 +170,12 @@ def registered(name: str, value: Any, path: str, expected: Any = None, **beside:
 IMAGE = {"image": "i", "execution_role": "r"}
 
 
+def changes(name: str, **rule: Any) -> tuple[str, HasEffect]:
+    """Return a row for what an attempt changes after a failure."""
+    letter = next(letter for letter, cause in CAUSES.items() if cause.parameter == name)
+    return name, HasEffect(rule, lambda seen: seen.task._execution.spec.changes.rules.get(letter), rule)
+
+
 def sent(name: str, value: Any, path: str, expected: Any = None, **more: Any) -> tuple[str, HasEffect]:
     """Return a row for a value that is sent as a member of the request."""
     return name, HasEffect(value, member(path), value if expected is None else expected, **more)
@@ -276,6 +283,7 @@ OF_MAPS: dict[str, Any] = {
                       beside={"tags": {"other": "tag"}}),
     "max_concurrency": HasEffect("7", argument("max_concurrency"), 7),
     "on_item_failure": HasEffect("continue", argument("on_item_failure"), "continue"),
+    "item_attempts": HasEffect("7", argument("attempts"), 7, beside={"on_capacity": {"memory": 4096}}),
     "redrive": HasEffect(True, argument("on_item_failure"), "continue"),
     "tolerated_failure_count": HasEffect("7", argument("tolerated_failure_count"), 7),
     "tolerated_failure_percentage": HasEffect("7", argument("tolerated_failure_percentage"), 7),
@@ -313,6 +321,9 @@ BATCH: dict[str, Any] = dict(
             "consumableResourcePropertiesOverride",
         ),
         ("container_name", HasEffect("side", argument("container_name"), "side")),
+        changes("on_out_of_memory", memory="x2", max=8192),
+        changes("on_capacity", job_queue="other"),
+        changes("on_timeout", attempt_timeout="x2"),
     ]
 )
 BATCH_SINGLE: dict[str, Any] = dict(
@@ -370,6 +381,8 @@ ECS: dict[str, Any] = dict(
         sent("group", "g", "group"),
         sent("reference_id", "r", "referenceId"),
         sent("volume_configurations", [{"name": "v"}], "volumeConfigurations"),
+        changes("on_out_of_memory", memory="x2", max=8192),
+        changes("on_capacity", subnets=["other"]),
     ]
 )
 
@@ -390,6 +403,8 @@ GLUE_RUN: dict[str, Any] = dict(
         sent("attempt_timeout", "120", "Timeout", 2),
         sent("execution_class", "FLEX", "ExecutionClass"),
         sent("security_configuration", "s", "SecurityConfiguration"),
+        changes("on_out_of_memory", worker_type="G.2X"),
+        changes("on_timeout", attempt_timeout="x2"),
     ]
 )
 

@@ -14,7 +14,7 @@ import pytest
 
 from airflow_jobflow import params_json
 from airflow_jobflow.exceptions import InvalidParameter
-from airflow_jobflow.operators import batch_spec, ecs_parameters, glue_spec
+from airflow_jobflow.operators import batch_parameters, ecs_parameters, glue_spec
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueJobRunOperator
@@ -175,7 +175,7 @@ def test_a_value_without_a_text_is_rejected_and_its_key_is_named(where: str, val
 def test_every_string_map_of_every_operator_is_tested() -> None:
     """This includes the parameters of items."""
     tables = {
-        "batch": batch_spec.PARAMETERS,
+        "batch": batch_parameters.PARAMETERS,
         "fargate": ecs_parameters.FARGATE_PARAMETERS,
         "glue": glue_spec.RUN_PARAMETERS,
     }

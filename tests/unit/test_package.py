@@ -18,7 +18,7 @@ from airflow.sdk import BaseOperator, BaseSensorOperator
 from airflow.sdk.configuration import conf
 
 from airflow_jobflow.operators.batch import BatchJobOperator
-from airflow_jobflow.operators.batch_spec import PARAMETERS
+from airflow_jobflow.operators.batch_parameters import PARAMETERS
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
 from airflow_jobflow.operators.glue_spec import CRAWL_PARAMETERS, RUN_PARAMETERS
 from airflow_jobflow.provider_info import get_provider_info

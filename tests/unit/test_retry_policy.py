@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import timedelta
 from typing import Any
 
@@ -17,9 +18,20 @@ from tests.unit.jobs import aws_reasons
 RETRY, FAIL, DEFAULT = RetryAction.RETRY, RetryAction.FAIL, RetryAction.DEFAULT
 
 
+@pytest.fixture(autouse=True)
+def _longest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let every delay be the longest one that is possible."""
+    monkeypatch.setattr("airflow_jobflow.retry_policy.random.random", lambda: 1.0)
+
+
 def failed(why: causes.Diagnosis | None) -> exceptions.JobFailed:
     """Return the error of a job that failed with a diagnosis."""
     return exceptions.JobFailed("it failed", diagnosis=why)
+
+
+def changed(why: causes.Diagnosis, cause: str) -> exceptions.JobFailed:
+    """Return the error of a job whose next attempt is changed."""
+    return exceptions.JobFailed("it failed", diagnosis=why, change={"cause": cause, "text": "more of it"})
 
 
 def decided(error: BaseException, try_number: int = 1, **policy: Any) -> RetryDecision:
@@ -57,7 +69,56 @@ def test_failures_that_another_try_may_fix_are_retried(error: BaseException, act
 
 def test_lost_capacity_is_retried_soon() -> None:
     """The task's own retry delay does not matter."""
-    assert decided(failed(causes.SPOT_RECLAIMED), try_number=4, soon=10).retry_delay == timedelta(seconds=10)
+    assert decided(failed(causes.SPOT_RECLAIMED), soon=10).retry_delay == timedelta(seconds=10)
+
+
+def test_tasks_that_failed_together_do_not_start_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand jobs that lost their hosts would ask for a thousand new ones in the same second."""
+    monkeypatch.setattr("airflow_jobflow.retry_policy.random.random", lambda: 0.25)
+    assert decided(failed(causes.SPOT_RECLAIMED), try_number=2).retry_delay == timedelta(seconds=15)
+
+
+@pytest.mark.parametrize(
+    ("error", "delay"),
+    [
+        (failed(causes.SPOT_RECLAIMED), 5),
+        (failed(causes.HOST_LOST), 60),
+        (failed(causes.THROTTLED), 7),
+        (exceptions.SubmissionError("throttled"), 7),
+        (failed(causes.COMMAND_FAILED), 9),
+        (changed(causes.OUT_OF_MEMORY, "out_of_memory"), 0),
+        (changed(causes.ATTEMPT_TIMED_OUT, "timeout"), 11),
+    ],
+)
+def test_delays_differ_by_cause(error: BaseException, delay: float) -> None:
+    """A job that gets more memory need not wait; capacity takes longer to come back than a throttled call."""
+    delays = {"spot_reclaimed": 5, "capacity": 60, "transient": 7, "command": 9, "out_of_memory": 0, "timeout": 11}
+    decision = decided(error, delays=delays)
+    assert (decision.action, decision.retry_delay) == (RETRY, timedelta(seconds=delay))
+
+
+def test_a_delay_does_not_retry_what_somebody_has_to_fix() -> None:
+    """Without a rule that changes it, the job runs out of memory again."""
+    assert decided(failed(causes.OUT_OF_MEMORY), delays={"out_of_memory": 0}).action is FAIL
+
+
+def test_a_job_that_is_changed_is_retried() -> None:
+    """Out of memory is final only without a rule for it."""
+    decision = decided(changed(causes.OUT_OF_MEMORY, "out_of_memory"))
+    assert (decision.action, decision.retry_delay) == (RETRY, timedelta(seconds=30))
+    assert decision.reason == "The next attempt: more of it"
+
+
+def test_the_longest_delay_can_be_set() -> None:
+    """The delay doubles only up to it."""
+    delays = [decided(failed(causes.HOST_LOST), number, max_delay=100).retry_delay for number in (1, 2, 3, 999)]
+    assert delays == [timedelta(seconds=each) for each in (30, 60, 100, 100)]
+
+
+def test_an_unknown_cause_is_rejected_in_the_dag_file() -> None:
+    """A misspelled name would never have an effect."""
+    with pytest.raises(ValueError, match=r"delays\['memory'\]: the name must be one of out_of_memory, "):
+        JobRetryPolicy(delays={"memory": 1})
 
 
 def test_the_delay_after_a_throttled_start_doubles_up_to_a_limit() -> None:
@@ -67,8 +128,7 @@ def test_the_delay_after_a_throttled_start_doubles_up_to_a_limit() -> None:
 
 
 ACTIONS = {
-    "another try soon": (RETRY, timedelta(seconds=30)),
-    "another try with back-off": (RETRY, timedelta(seconds=120)),
+    "another try": (RETRY, timedelta(seconds=120)),
     "no other try": (FAIL, None),
     "as the task says": (DEFAULT, None),
 }
@@ -107,6 +167,12 @@ def test_a_decision_has_a_reason() -> None:
 
 def test_a_policy_survives_serialization() -> None:
     """Airflow requires this of every policy."""
-    policy = JobRetryPolicy(soon=timedelta(minutes=2), retry_timeouts=False)
-    again = JobRetryPolicy.deserialize(policy.serialize())
-    assert (again.soon, again.retry_timeouts) == (policy.soon, policy.retry_timeouts)
+    policy = JobRetryPolicy(soon=timedelta(minutes=2), retry_timeouts=False, delays={"capacity": 60}, max_delay=600)
+    again = JobRetryPolicy.deserialize(json.loads(json.dumps(policy.serialize())))
+    assert vars(again) == vars(policy)
+
+
+def test_a_policy_that_an_older_version_serialized_is_read() -> None:
+    """DAGs that were serialized before an upgrade still run."""
+    old = JobRetryPolicy.deserialize({"soon": 10.0, "retry_timeouts": False})
+    assert vars(old) == vars(JobRetryPolicy(soon=10, retry_timeouts=False))

@@ -145,7 +145,7 @@ function readArray(value, job, extra) {
   const begun = counts.succeeded + counts.failed + counts.stopped + counts.running;
   counts.rest = Math.max(0, size - begun);
   job.begun = begun > 0 && job.started === null; // AWS reports no start time for some arrays
-  return { isMap, noun: isMap ? "Item" : "Child", many: isMap ? "items" : "children", size, cells, counts, known };
+  return { isMap, noun: isMap ? "Item" : "Child", many: isMap ? "items" : "children", size, cells, counts, known, again: text(from.started_again, 300) };
 }
 
 /** The number of jobs per state. */
@@ -585,7 +585,8 @@ function progress(model, isOver) {
       span("", span("big num", number(done)), span("muted", ` of ${number(size)} ${noun} ended`)),
       span("muted num", `${Math.floor((done * 100) / size)} %`)),
     bar,
-    make("ul", { class: "legend" }, parts.map(([tone, words, many]) => make("li", { tone }, dot("dot square"), span("", make("b", { class: "num" }, number(many)), ` ${words}`)))));
+    make("ul", { class: "legend" }, parts.map(([tone, words, many]) => make("li", { tone }, dot("dot square"), span("", make("b", { class: "num" }, number(many)), ` ${words}`)))),
+    model.array.again && p("muted", model.array.again));
 }
 
 /** The heat map: a canvas with a cell for each child, which can be used with the arrow keys. */

@@ -101,7 +101,7 @@ def test_a_job_runs_and_its_outcome_is_returned(kit: Any, task: Any, context: An
         "console_url": f"https://console.aws.amazon.com/batch/home?region=us-east-1#jobs/detail/{described['jobId']}",
         "array": None,
         "details": None,
-        **dict.fromkeys(("result", "result_uri", "result_error")),
+        **dict.fromkeys(("result", "result_uri", "result_error", "changes")),
     }
 
 

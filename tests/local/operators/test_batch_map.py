@@ -776,7 +776,7 @@ def test_stopped_items_differ_from_failures(
         waiting = asyncio.create_task(trigger.wait())
         await asyncio.to_thread(kit.eventually, lambda: statuses_of(kit) == ["RUNNING"] * 2)
         for job_id in trigger._state.running:
-            if str(trigger._state.index_of(job_id)) in stopped:
+            if str(trigger._state.last_start(job_id).index) in stopped:
                 kit.batch.terminate_job(jobId=job_id, reason="by hand")
         gate.touch()
         return await waiting

@@ -106,6 +106,20 @@ def test_a_retry_runs_the_failed_children_only(array: Array) -> None:
     assert array.times() == {0: 1, 1: 2, 2: 1, 3: 3, 4: 1}
 
 
+def test_a_redrive_that_was_recorded_and_not_started_runs_all_its_children(
+    array: Array, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The failed array of the try before says nothing about the children that the record names."""
+    array.fail(1, 3)
+    with pytest.raises(exceptions.JobFailed):
+        array.run()
+    array.fail()
+    killed(array.operator(5), "_execution.spec._submit_one", array.context, monkeypatch)
+    retried(array.context)
+    assert array.run()["state"] == "SUCCEEDED"
+    assert array.times() == {0: 1, 1: 2, 2: 1, 3: 2, 4: 1}
+
+
 def test_an_array_of_one_is_redriven(array: Array) -> None:
     """It runs again as a single job, unless it has succeeded."""
     array.fail(0)

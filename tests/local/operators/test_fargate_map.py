@@ -240,7 +240,9 @@ def test_a_named_container_decides_for_every_item(ecs_kit: Any, make: Any, conte
     work = ["sh", "-c", "sleep 0.2; exit $JOBFLOW_MAP_INDEX"]
     definition = ecs_kit.define(ecs_kit.container(work), ecs_kit.container(router, name="router"))
     with pytest.raises(exceptions.JobFailed) as error:
-        make(task_definition=definition, items=[{}, {}], container_name="main").execute(context)
+        make(task_definition=definition, items=[{}, {}], container_name="main", on_item_failure="continue").execute(
+            context
+        )
     outcome: Any = error.value.outcome
     assert outcome["statuses"] == "SF"
     assert outcome["failed"][0]["exit_code"] == 1

@@ -105,7 +105,7 @@ def test_a_job_runs_and_its_outcome_is_returned(
             "queued_seconds": pytest.approx((told["CompletedOn"] - told["StartedOn"]).total_seconds(), abs=1.0),
             "estimated": False,
         },
-        **dict.fromkeys(("result", "result_uri", "result_error")),
+        **dict.fromkeys(("result", "result_uri", "result_error", "changes")),
     }
 
 

@@ -95,7 +95,7 @@ def a_map(kit: EcsKit, script: str, size: int) -> MapTrigger:
         MapTrigger(
             service="ecs",
             scope=kit.cluster,
-            job_group=ecs_map.job_group(kit.cluster, "group", "0123abcd", "retry", {}),
+            job_group=ecs_map.job_group(kit.cluster, "group", "0123abcd", {}),
             size=size,
             indexes=f"0-{size - 1}",
             requests=pack(json.dumps(request) for request in requests),

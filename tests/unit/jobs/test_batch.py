@@ -9,7 +9,7 @@ import pytest
 
 from airflow_jobflow.jobs import batch, batch_request, batch_search
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
-from airflow_jobflow.operators.batch_spec import PARAMETERS
+from airflow_jobflow.operators.batch_parameters import PARAMETERS
 from tests.unit.jobs.scripted_calls import ScriptedClient
 
 

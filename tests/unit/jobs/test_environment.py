@@ -87,7 +87,7 @@ def test_each_item_of_a_map_writes_to_an_address_of_its_own() -> None:
     batch, starts = batch_map.item({"jobName": "j"}, 7, {"A": "1"}), Starts()
     batch_map.start(starts, batch_map.job_group("q", "stem", {}) | told, batch, Start(7))
     task = ecs_map.item({"overrides": {}}, "main", 7, {"A": "1"})
-    ecs_map.start(starts, ecs_map.job_group("c", "g", "t", "fail", {}) | told, task, Start(7))
+    ecs_map.start(starts, ecs_map.job_group("c", "g", "t", {}) | told, task, Start(7))
     [own, of_task] = [
         variables(starts.requests[0]["containerOverrides"]),
         variables(starts.requests[1]["overrides"]["containerOverrides"][0]),
@@ -100,7 +100,7 @@ def test_each_item_of_a_map_writes_to_an_address_of_its_own() -> None:
 def test_a_map_of_an_older_version_starts_its_items_as_before() -> None:
     """Its stored job group has neither a result nor a context; the requests of its tokens must not change."""
     starts = Starts()
-    ecs_map.start(starts, ecs_map.job_group("c", "g", "t", "fail", {}), ecs_map.item({}, "main", 0, {}), Start(0))
+    ecs_map.start(starts, ecs_map.job_group("c", "g", "t", {}), ecs_map.item({}, "main", 0, {}), Start(0))
     [container] = starts.requests[0]["overrides"]["containerOverrides"]
     assert variables(container) == {"JOBFLOW_MAP_INDEX": "0", "JOBFLOW_MAP": "t"}
 

@@ -82,9 +82,9 @@ def test_the_links_lead_to_the_decisive_item() -> None:
 
 
 def test_the_advice_fits_the_service() -> None:
-    """A Fargate task has no resourceRequirements."""
-    assert "resourceRequirements" not in str(failure(ended(MEMORY)))
-    assert "resourceRequirements" in str(failure(ended(MEMORY), outcome_builder("batch")))
+    """A Fargate task has no job definition."""
+    assert "the job definition sets it" not in str(failure(ended(MEMORY)))
+    assert "the job definition sets it" in str(failure(ended(MEMORY), outcome_builder("batch")))
 
 
 def test_items_without_a_result_line_have_no_diagnosis() -> None:

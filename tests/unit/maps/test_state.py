@@ -9,10 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_jobflow.jobs.array import Tolerance
+from airflow_jobflow.jobs.changes import Change
 from airflow_jobflow.jobs.map_statuses import FAILED, IN_FULL, SUCCEEDED
-from airflow_jobflow.jobs.maps import Found, Start
+from airflow_jobflow.jobs.maps import Found, Start, newest_first
 from airflow_jobflow.jobs.packing import chunks, pack, unpack
-from airflow_jobflow.maps.state import MapState, newest_first
+from airflow_jobflow.maps.state import MapState
 
 
 def map_state(size: int, indexes: list[int] | None = None, **more: int) -> MapState:
@@ -26,7 +27,9 @@ def map_state(size: int, indexes: list[int] | None = None, **more: int) -> MapSt
     )
 
 
-EVENTS = st.sampled_from(["started", "no_capacity", "not_owned", "rejected", "succeeded", "failed", "interrupted"])
+EVENTS = st.sampled_from(["started", "no_capacity", "not_owned", "rejected", "succeeded", "failed", "starts again"])
+
+INTERRUPTED = Change("i", {}, {}, "nothing changes, because its host was taken away")
 
 
 @settings(derandomize=True, deadline=None, max_examples=300)
@@ -55,7 +58,7 @@ def test_every_sequence_of_events_ends_with_all_items_ended_or_too_many_failed(
         while (start := state.next_start()) is not None:
             assert start.index in indexes
             assert start.index not in [each.index for each in starting] + list(running.values())
-            if (start.attempt, start.turn) == (1, 0) and start.index not in first_starts:
+            if start == Start(start.index) and start.index not in first_starts:
                 first_starts.append(start.index)
             starting.append(start)
         assert len(starting) + len(running) <= most
@@ -72,12 +75,13 @@ def test_every_sequence_of_events_ends_with_all_items_ended_or_too_many_failed(
             else:
                 refusals[start.index] += 1
                 state.requeue(start, no_capacity=event == "no_capacity")
-        elif event in ("succeeded", "failed", "interrupted") and running:
+        elif event in ("succeeded", "failed", "starts again") and running:
             job_id = data.draw(st.sampled_from(sorted(running)))
-            assert state.index_of(job_id) == running.pop(job_id)
-            state.record_end(
-                job_id, job_id, SUCCEEDED if event == "succeeded" else FAILED, interrupted=event == "interrupted"
-            )
+            assert state.last_start(job_id).index == running.pop(job_id)
+            if event == "starts again" and state.has_attempt_left(job_id):
+                state.start_again(job_id, INTERRUPTED)
+            else:
+                state.record_end(job_id, job_id, SUCCEEDED if event == "succeeded" else FAILED)
     assert first_starts == sorted(first_starts)
     assert all(count == 1 for count in made.values())
     assert all(attempt <= attempts for _, attempt in made)
@@ -93,7 +97,7 @@ def test_every_sequence_of_events_ends_with_all_items_ended_or_too_many_failed(
 @given(st.lists(st.tuples(st.integers(-1, 6), st.integers(1, 3)), max_size=12, unique=True))
 def test_found_jobs_are_not_started_again(listed: list[tuple[int, int]]) -> None:
     """The newest attempt of an item counts."""
-    found = [Found(index, f"{index}/{attempt}", attempt) for index, attempt in listed]
+    found = [Found(index, f"{index}/{attempt}", "m" * (attempt - 1)) for index, attempt in listed]
     state = map_state(6, max_concurrency=99)
     counting = {each.job_id for each in newest_first(found) if state.record_found(each)}
     state.drop_found()
@@ -113,11 +117,12 @@ def test_an_interruption_is_a_new_attempt_and_missing_capacity_a_new_turn() -> N
     state.requeue(first, no_capacity=True)
     assert state.next_start() == Start(0, turn=1)
     state.record_started(0, "a")
-    assert state.attempt_of("a") == 1
-    assert state.record_end("a", "", FAILED, interrupted=True)
-    assert state.next_start() == Start(0, attempt=2)
+    assert state.has_attempt_left("a")
+    state.start_again("a", INTERRUPTED)
+    assert state.next_start() == Start(0, "i")
     state.record_started(0, "b")
-    assert not state.record_end("b", "", FAILED, interrupted=True)
+    assert not state.has_attempt_left("b")
+    state.record_end("b", "", FAILED)
     assert state.too_many_failed
     assert state.next_start() is None
 

@@ -32,7 +32,7 @@ class Aws:
     """
 
     service, may_have_unknown_jobs = "batch", False
-    checkpoint_interval, listing_delay = 900.0, 0.0
+    checkpoint_interval, listing_delay, starts_are_repeatable = 900.0, 0.0, False
 
     def __init__(self, lasts: Sequence[float]) -> None:
         self.lasts = lasts
