@@ -17,6 +17,7 @@ run, test = batch_jobs(
     job_role="arn:aws:iam::123456789012:role/dbt-shop",
     vcpus=0.5,
     memory=1024,
+    on_out_of_memory={"memory": "x2", "max": 16384},
     number_logs_success=20,
     retries=2,
     retry_policy=JobRetryPolicy(),
