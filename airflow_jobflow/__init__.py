@@ -1,4 +1,4 @@
-"""Runs AWS Batch jobs, Fargate tasks, Glue crawls and Glue jobs from Airflow, and waits for them at almost no cost."""
+"""Runs AWS Batch jobs, ECS tasks, Glue crawls and Glue jobs from Airflow, and waits for them at almost no cost."""
 
 from __future__ import annotations
 

@@ -128,6 +128,8 @@ _NO_CAPACITY_MESSAGE: Final = _any(
     r"\bmax(imum)? concurrent (runs|capacity)\b",
     r"\bconcurrent runs exceeded\b",
     r"\bInsufficient\w*Capacity\b",
+    # A cluster, or a capacity provider, whose instances have not been started yet.
+    r"\bno container instances were found\b",
 )
 _CREDENTIAL_ENDPOINT: Final = _any(
     r"//([\w-]+\.)*(sts|portal\.sso|oidc|signin)(-fips)?\.",
@@ -258,6 +260,7 @@ RULES: Final = (
             r"^distinctInstance (placement )?constraint unsatisfied",
         ),
     ),
+    # No instance has what the task requires, and ECS starts none because of a failed request. So waiting is in vain.
     Rule(
         Fault.REJECTED,
         types=_names(RUN_TASK_FAILURE),

@@ -112,10 +112,10 @@ class JobsLink(BaseOperatorLink):
         return f"dags/{dag}/runs/{run}/tasks/{task}{mapped}/plugin/{TAB}"
 
 
-class FargateTaskLink(_JobLink):
+class EcsTaskLink(_JobLink):
     """Links to the task."""
 
-    name = "Fargate task"
+    name = "ECS task"
 
 
 class GlueCrawlerLink(_JobLink):
@@ -157,7 +157,7 @@ def _ecs_links(snapshot: Snapshot, location: _Location) -> _Links:
         return {}
     cluster = snapshot.queue.rpartition("/")[2]
     url = f"https://console.{location['aws_domain']}/ecs/v2/clusters/{cluster}/tasks/{snapshot.name}"
-    return {FargateTaskLink: f"{url}/configuration?region={snapshot.region}"}
+    return {EcsTaskLink: f"{url}/configuration?region={snapshot.region}"}
 
 
 def _batch_links(snapshot: Snapshot, location: _Location) -> _Links:
@@ -203,7 +203,7 @@ _LOCAL: Final[Mapping[str, Mapping[type[BaseOperatorLink], tuple[str, Mapping[st
         BatchJobDefinitionLink: ("batch-job-definition", {"definition": "definition"}),
         BatchJobQueueLink: ("batch-job-queue", {"queue": "queue"}),
     },
-    "ecs": {FargateTaskLink: ("ecs-task", {"cluster": "queue", "task": "name"})},
+    "ecs": {EcsTaskLink: ("ecs-task", {"cluster": "queue", "task": "name"})},
     "glue_crawl": {GlueCrawlerLink: ("glue-crawler", {"crawler": "name"})},
     "glue_run": {GlueJobRunLink: ("glue-job-run", {"job": "name", "run": "job_id"})},
 }

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 BATCH = "AWS Batch (Jobflow)"
-FARGATE = "AWS Fargate (Jobflow)"
+ECS = "Amazon ECS (Jobflow)"
 GLUE = "AWS Glue (Jobflow)"
 
 _OPTIONS: dict[str, tuple[str, str, str]] = {  # type, default, description
@@ -131,19 +131,19 @@ def get_provider_info() -> dict[str, Any]:
     return {
         "package-name": "airflow-jobflow",
         "name": "Jobflow",
-        "description": "Runs jobs on AWS Batch, Fargate and Glue and waits for thousands of them at almost no cost.",
+        "description": "Runs jobs on AWS Batch, ECS and Glue and waits for thousands of them at almost no cost.",
         "integrations": [
             {"integration-name": name, "external-doc-url": url, "tags": ["aws"]}
             for name, url in (
                 (BATCH, "https://aws.amazon.com/batch/"),
-                (FARGATE, "https://aws.amazon.com/fargate/"),
+                (ECS, "https://aws.amazon.com/ecs/"),
                 (GLUE, "https://aws.amazon.com/glue/"),
             )
         ],
         **{
             kind: [
                 {"integration-name": BATCH, "python-modules": [f"airflow_jobflow.{kind}.batch"]},
-                {"integration-name": FARGATE, "python-modules": [f"airflow_jobflow.{kind}.ecs"]},
+                {"integration-name": ECS, "python-modules": [f"airflow_jobflow.{kind}.ecs"]},
                 {"integration-name": GLUE, "python-modules": [f"airflow_jobflow.{kind}.glue"]},
             ]
             for kind in ("operators", "sensors")
@@ -162,7 +162,7 @@ def get_provider_info() -> dict[str, Any]:
                 "BatchJobLink",
                 "BatchJobDefinitionLink",
                 "BatchJobQueueLink",
-                "FargateTaskLink",
+                "EcsTaskLink",
                 "GlueCrawlerLink",
                 "GlueJobRunLink",
                 "JobLogLink",

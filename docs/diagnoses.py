@@ -20,7 +20,7 @@ CORPUS = ROOT / "tests" / "unit" / "jobs" / "aws_reasons.yaml"
 BEGIN = "<!-- written by docs/diagnoses.py: begin -->\n"
 END = "<!-- written by docs/diagnoses.py: end -->\n"
 
-SERVICES = {"batch": "Batch", "ecs": "Fargate", "glue_crawl": "Glue crawls", "glue_run": "Glue job runs"}
+SERVICES = {"batch": "Batch", "ecs": "ECS", "glue_crawl": "Glue crawls", "glue_run": "Glue job runs"}
 """The services as the page names them."""
 
 

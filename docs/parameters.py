@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from airflow_jobflow.operators import batch_parameters, glue_spec
-from airflow_jobflow.operators.ecs_parameters import FARGATE_PARAMETERS
+from airflow_jobflow.operators.ecs_parameters import ECS_PARAMETERS, FARGATE_PARAMETERS
 from airflow_jobflow.params import ParameterTable
 from airflow_jobflow.waiting import parameters
 
@@ -42,6 +42,7 @@ class Table:
 
 TABLES = {
     "BatchJobOperator": Table(f"{OPERATORS}.batch.BatchJobOperator", batch_parameters.PARAMETERS, "SubmitJob", True),
+    "EcsTaskOperator": Table(f"{OPERATORS}.ecs.EcsTaskOperator", ECS_PARAMETERS, "RunTask", True),
     "FargateTaskOperator": Table(f"{OPERATORS}.ecs.FargateTaskOperator", FARGATE_PARAMETERS, "RunTask", True),
     "GlueCrawlOperator": Table(f"{OPERATORS}.glue.GlueCrawlOperator", glue_spec.CRAWL_PARAMETERS, "StartCrawler"),
     "GlueJobRunOperator": Table(f"{OPERATORS}.glue.GlueJobRunOperator", glue_spec.RUN_PARAMETERS, "StartJobRun"),

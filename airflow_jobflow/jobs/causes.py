@@ -71,7 +71,7 @@ DISK_FULL = Diagnosis(
     "Give the job more storage, use a smaller image, or let the command write less.",
     {
         "batch": "On Fargate ephemeralStorage sets it, on EC2 the volume in the compute environment's launch template.",
-        "ecs": "The parameter ephemeral_storage or the task definition sets it.",
+        "ecs": "On Fargate ephemeral_storage or the task definition sets it, on EC2 the volume of the instance.",
         "glue_run": "A larger worker_type has more.",
     },
 )
@@ -149,7 +149,7 @@ CONNECTION_FAILED = Diagnosis(
     "A connection failed while the container was being prepared",
     "Run it again. If that happens every time, the subnets have no route to what AWS's reason names: a private subnet "
     "needs a NAT gateway or VPC endpoints, a public one a public IP address.",
-    {"ecs": "The latter is assign_public_ip=True."},
+    {"ecs": "On Fargate, the latter is assign_public_ip=True."},
 )
 RUNTIME_TIMED_OUT = Diagnosis(
     "runtime_timed_out",

@@ -1,4 +1,4 @@
-"""ECS tasks on Fargate and Fargate Spot.
+"""ECS tasks, on Fargate and on instances.
 
 This module relies on the following behaviour of ECS:
 
@@ -29,12 +29,9 @@ from airflow_jobflow.jobs.starting import NotStarted
 log = logging.getLogger(__name__)
 
 CLIENT = "ecs"
-DISPLAY_NAME = "Fargate task"
+DISPLAY_NAME = "ECS task"
 BATCH_SIZE = 100
 RETENTION = "about an hour"
-
-INTERRUPTIONS = ("SpotInterruption", "TerminationNotice")
-"""Stop codes of tasks whose capacity AWS has reclaimed."""
 
 UNREADABLE = (Fault.DENIED, Fault.REJECTED)
 """Faults of DescribeTaskDefinition for a definition that the role may not read, or that does not exist."""
@@ -183,25 +180,19 @@ def _tasks_of(call: Call, cluster: str, group: str) -> list[tuple[Snapshot, str]
     return found
 
 
-def request(values: Mapping[str, Any], members: Mapping[str, str]) -> dict[str, Any]:
-    """Build a RunTask request for one task. None is not sent.
-
-    :param values: validated values by our names.
-    :param members: the member of the request for each parameter.
-    """
-    return {"count": 1, **{members[name]: value for name, value in values.items() if value is not None}}
-
-
 TASK_SIZE = {"cpu": "cpu", "memory": "memory", "ephemeral_storage": "ephemeralStorage"}
 """Our short form of each member of ``overrides`` that applies to the whole task."""
+
+OF_CONTAINER = {"command": "command", "environment": "environment", "gpus": "resourceRequirements"}
+"""The same for a container. The environment is set by variable."""
 
 
 def overrides(values: Mapping[str, Any], container: str | None) -> dict[str, Any] | None:
     """Return ``overrides`` with the values of the short forms.
 
-    :param values: validated values by our names. Used are ``overrides``, ``command``, ``environment``, ``cpu``,
-        ``memory`` and ``ephemeral_storage``.
-    :param container: the container of ``command`` and ``environment``.
+    :param values: validated values by our names. Used are ``overrides``, ``command``, ``environment``, ``gpus``,
+        ``cpu``, ``memory`` and ``ephemeral_storage``.
+    :param container: the container of ``command``, ``environment`` and ``gpus``.
     """
     result = dict(values.get("overrides") or {})
     for name in ("cpu", "memory"):
@@ -209,14 +200,16 @@ def overrides(values: Mapping[str, Any], container: str | None) -> dict[str, Any
             result[name] = str(values[name])
     if "ephemeral_storage" in values:
         result["ephemeralStorage"] = {"sizeInGiB": values["ephemeral_storage"]}
-    if "command" in values or "environment" in values:
-        own = dict(container_overrides(result, container) or {"name": container})
-        if "command" in values:
-            own["command"] = values["command"]
-        if "environment" in values:
-            own = with_variables(own, values["environment"])
-        result = with_container(result, own)
-    return result or None
+    if not OF_CONTAINER.keys() & values.keys():
+        return result or None
+    own = dict(container_overrides(result, container) or {"name": container})
+    if "command" in values:
+        own["command"] = values["command"]
+    if "gpus" in values:
+        own["resourceRequirements"] = [{"type": "GPU", "value": str(values["gpus"])}]
+    if "environment" in values:
+        own = with_variables(own, values["environment"])
+    return with_container(result, own)
 
 
 def container_overrides(overrides: Mapping[str, Any], container: str | None) -> Mapping[str, Any]:
@@ -264,7 +257,8 @@ def duplicates(short: Mapping[str, Any], overrides: Mapping[str, Any], container
     :param container: the container of ``command`` and ``environment``; None if it is not known yet.
     """
     own = container_overrides(overrides, container)
-    both = {name for name, member in TASK_SIZE.items() if member in overrides} | ({"command"} & own.keys())
+    both = {name for name, member in TASK_SIZE.items() if member in overrides}
+    both |= {name for name, member in OF_CONTAINER.items() if member in own} - {"environment"}
     if variables(own).keys() & short.get("environment", {}).keys():
         both.add("environment")
     return [name for name in short if name in both]
@@ -340,8 +334,9 @@ def started(response: Mapping[str, Any]) -> str:
 
 
 def _not_started(response: Mapping[str, Any]) -> NotStarted:
-    """Return the error for a RunTask response without a task."""
+    """Return the error for a RunTask response without a task. It has a failure for each instance of the cluster."""
     failures = [(each.get("reason") or "", each.get("detail") or "") for each in response.get("failures", [])]
-    reasons = "; ".join(" ".join(filter(None, failure)) for failure in failures if any(failure))
-    fault = classify_failure(*failures[0]) if failures else Fault.TRANSIENT
+    reasons = "; ".join(dict.fromkeys(" ".join(filter(None, failure)) for failure in failures if any(failure)))
+    faults = [classify_failure(*failure) for failure in failures] or [Fault.TRANSIENT]
+    fault = Fault.NO_CAPACITY if Fault.NO_CAPACITY in faults else faults[0]
     return NotStarted(reasons or "RunTask returned neither a task nor a reason", fault)

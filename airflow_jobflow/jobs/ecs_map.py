@@ -1,4 +1,4 @@
-"""Maps on ECS: one Fargate task for each item; ``startedBy`` of all is the group of the task instance.
+"""Maps on ECS: one task for each item; ``startedBy`` of all is the group of the task instance.
 
 This module relies on the following behaviour of ECS:
 

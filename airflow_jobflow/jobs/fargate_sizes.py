@@ -28,7 +28,7 @@ def is_size(cpu: str, memory: str) -> bool:
     :param cpu: CPU units, such as ``1024``, or vCPUs, such as ``1 vCPU``.
     :param memory: MiB, such as ``2048``, or GiB, such as ``2 GB``.
     """
-    return _units(MEMORY, memory) in SIZES.get(_units(CPU, cpu), ())
+    return units(MEMORY, memory) in SIZES.get(units(CPU, cpu), ())
 
 
 def is_batch_size(vcpus: str, memory: str) -> bool:
@@ -50,13 +50,17 @@ def nearest(cpu: float, memory: int) -> tuple[int, int]:
     return next((size for size in sizes if size[0] >= cpu and size[1] >= memory), sizes[-1])
 
 
-def _units(pattern: re.Pattern[str], size: str) -> int:
-    """Return a size in CPU units or MiB; -1 if it is invalid."""
+def units(pattern: re.Pattern[str], size: str) -> int:
+    """Return a size in CPU units or MiB; -1 if it is invalid.
+
+    :param pattern: ``CPU`` or ``MEMORY``.
+    :param size: the size, in the notation of ECS.
+    """
     found = pattern.fullmatch(size.strip())
     if found is None:
         return -1
     try:
-        units = float(found["units"] or 1024 * float(found["large"]))
-        return int(units) if units.is_integer() else -1
+        exact = float(found["units"] or 1024 * float(found["large"]))
+        return int(exact) if exact.is_integer() else -1
     except (ValueError, OverflowError):
         return -1

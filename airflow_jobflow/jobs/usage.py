@@ -39,9 +39,9 @@ class Usage:
     :param dpu_seconds: the same for DPUs of Glue; of a run with auto scaling or on FLEX, as Glue counts them.
     :param queued_seconds: how long the job existed without running: it was queued, or being started. For a map, the sum
         over its items. None for arrays.
-    :param capacity: the type of capacity, as AWS calls it: ``FARGATE`` or ``FARGATE_SPOT`` for ECS, ``STANDARD`` or
-        ``FLEX`` for Glue runs. Several types, in a map, are joined by ``+``. None for Batch, where only the compute
-        environment has it.
+    :param capacity: the type of capacity, as AWS calls it: ``FARGATE``, ``EC2``, ``EXTERNAL`` or the name of the
+        capacity provider for ECS, ``STANDARD`` or ``FLEX`` for Glue runs. Several types, in a map, are joined by ``+``.
+        None for Batch, where only the compute environment has it.
     :param estimated: whether the seconds are an estimate, because not every job was described.
     :param cost: what ``[jobflow] rates`` make of it, in the currency of the rates; None without rates.
     """

@@ -28,6 +28,9 @@ SETTINGS: Final[Mapping[str, str]] = {
     "crawl_seconds": "minimum duration of a Glue crawl in seconds",
     "crawl_stopping_seconds": "seconds for which a Glue crawler is STOPPING",
     "start_takes_effect_after": "seconds until a started Glue crawl is visible",
+    "instances": "container instances that an ECS cluster gets for EC2, for EXTERNAL, and for each capacity provider",
+    "instance_cpu": "CPU units of each container instance",
+    "instance_memory": "MiB of each container instance",
 }
 """Help texts of the options, by the field of `Settings` that they set."""
 
@@ -65,7 +68,7 @@ def _parser() -> argparse.ArgumentParser:
     defaults = Settings()
     parser = argparse.ArgumentParser(
         "python -m airflow_jobflow.local",
-        description="AWS on this machine: moto's server, with Batch jobs, Fargate tasks and Glue job runs as local "
+        description="AWS on this machine: moto's server, with Batch jobs, ECS tasks and Glue job runs as local "
         "processes, and Glue crawlers that read its S3.",
     )
     add = parser.add_argument
@@ -90,7 +93,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, meaning in SETTINGS.items():
         default = getattr(defaults, name)
         option = f"--{name.replace('_', '-')}"
-        add(option, type=float, default=default, help=f"{meaning} (default: %(default)s)")
+        add(option, type=type(default), default=default, help=f"{meaning} (default: %(default)s)")
     return parser
 
 

@@ -107,7 +107,7 @@ class LocalAwsClient:
         self,
         task_arn: str,
         *,
-        stop_code: str = "SpotInterruption",
+        stop_code: str | None = None,
         stopped_reason: str | None = None,
         container_reason: str | None = None,
         exit_code: int | None = None,
@@ -115,7 +115,8 @@ class LocalAwsClient:
         """End an ECS task as AWS would.
 
         :param task_arn: the task.
-        :param stop_code: one of ECS's stop codes. Default: that of a Spot interruption.
+        :param stop_code: one of ECS's stop codes. Default: that of a Spot interruption; for a task on an instance, that
+            of the instance's end.
         :param stopped_reason: the reason. Default: the usual one of AWS for the stop code.
         :param container_reason: such as ``OutOfMemoryError: Container killed due to memory usage``. Default: none.
         :param exit_code: of its containers. Default: the one with which they end; none for TaskFailedToStart and

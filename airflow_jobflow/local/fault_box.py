@@ -173,7 +173,7 @@ class FaultBox:
         return start_reason(failing.reason) if failing else None
 
     def interrupts_spot(self, text: str) -> bool:
-        """Return whether a new task on FARGATE_SPOT must be interrupted; if so, count it.
+        """Return whether a new task on Spot capacity must be interrupted; if so, count it.
 
         :param text: contains the names of the task, for `Faults.interrupt_spot_with`.
         """

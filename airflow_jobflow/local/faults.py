@@ -121,7 +121,8 @@ class Faults:
     :param run_task_reason: the reason in ``failures``. Default: that capacity is unavailable.
     :param fail_starts: attempts of Batch jobs and ECS tasks that fail to start. The first entry that applies determines
         the reason. Default: none.
-    :param interrupt_spot: this number of tasks on FARGATE_SPOT are interrupted as soon as they run. Default 0.
+    :param interrupt_spot: this number of tasks on Spot capacity are interrupted as soon as they run: on FARGATE_SPOT,
+        and on capacity providers whose names contain ``spot``. Default 0.
     :param interrupt_spot_with: only tasks with this text in their family, group, ``startedBy`` or overrides. Default:
         all.
     :param log_page: maximum number of events that GetLogEvents returns, even if more are requested, as on CloudWatch

@@ -1,4 +1,4 @@
-"""Durations in which the local AWS differs from AWS."""
+"""Durations in which the local AWS differs from AWS, and the instances that it simulates."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Settings:
-    """Durations in seconds, except the first one.
+    """Durations in seconds, except the first one, and container instances.
 
     :param time_scale: a factor for timeouts of attempts and job runs, `stuck_after` and `stopped_visible`: with 0.02,
         an attempt with a timeout of 60 s (the minimum of Batch) ends after 1.2 s. Default 1.
@@ -18,6 +18,9 @@ class Settings:
     :param crawl_seconds: the minimum time for which a crawl is RUNNING. Default 0.
     :param crawl_stopping_seconds: how long a crawler is STOPPING after its crawl has ended. Default 0.
     :param start_takes_effect_after: how long the effect of StartCrawler is not visible. Default 0.
+    :param instances: how many container instances an ECS cluster gets for each launch type and capacity provider that
+        needs them, unless some were registered. Default 2.
+    :param instance_cpu, instance_memory: CPU units and MiB of each of them. Default 4096 and 16384.
     """
 
     time_scale: float = 1.0
@@ -27,3 +30,6 @@ class Settings:
     crawl_seconds: float = 0.0
     crawl_stopping_seconds: float = 0.0
     start_takes_effect_after: float = 0.0
+    instances: int = 2
+    instance_cpu: int = 4096
+    instance_memory: int = 16384

@@ -1,4 +1,4 @@
-"""Operators for ECS tasks on Fargate.
+"""Operators for ECS tasks: those for Fargate, and those for any capacity, which ``ecs_general`` defines.
 
 A map repeats the parameters of the single job in its constructor. Airflow reads the signature of each class, for
 ``default_args`` and ``partial``, and editors and type checkers show it; a shared base would be one more class to read.
@@ -9,12 +9,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
-from airflow_jobflow.links import FargateTaskLink, JobLogLink
+from airflow_jobflow.links import EcsTaskLink, JobLogLink
 from airflow_jobflow.operators.base import AwsJobOperator
+from airflow_jobflow.operators.ecs_general import EcsMapOperator, EcsTaskOperator
 from airflow_jobflow.operators.ecs_map_spec import EcsMapSpec
 from airflow_jobflow.operators.ecs_parameters import FARGATE_PARAMETERS, fargate
 from airflow_jobflow.operators.ecs_spec import EcsTaskSpec
 from airflow_jobflow.operators.map import AwsMapOperator
+
+__all__ = ["EcsMapOperator", "EcsTaskOperator", "FargateMapOperator", "FargateTaskOperator"]
 
 
 class FargateTaskOperator(AwsJobOperator):
@@ -72,7 +75,7 @@ class FargateTaskOperator(AwsJobOperator):
     service: ClassVar[str] = "ecs"
     template_fields: Sequence[str] = (*AwsJobOperator.template_fields, *FARGATE_PARAMETERS)
     template_fields_renderers: ClassVar[dict[str, str]] = FARGATE_PARAMETERS.renderers
-    operator_extra_links = (FargateTaskLink(), JobLogLink())
+    operator_extra_links = (EcsTaskLink(), JobLogLink())
     ui_color = "#f7d5b5"
 
     def __init__(

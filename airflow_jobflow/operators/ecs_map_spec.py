@@ -73,6 +73,7 @@ class EcsMapSpec(MapSpec):
         from airflow_jobflow.jobs import ecs, ecs_map
         from airflow_jobflow.jobs.environment import variables
 
+        self._parameters.reject_unsupported(item, f"items[{index}]")
         common, overrides = self._parameters.values, item.get("overrides", {})
         for name in ecs.duplicates(item, overrides, container):
             raise invalid_parameter(

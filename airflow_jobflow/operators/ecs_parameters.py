@@ -25,9 +25,6 @@ FARGATE_PROVIDERS: Final = frozenset({"FARGATE", "FARGATE_SPOT"})
 
 PUBLIC_IP: Final = {True: "ENABLED", False: "DISABLED", None: None}
 
-OF_CONTAINER: Final = ("command", "environment", "gpus")
-"""The short forms that apply to one container, so that its name must be known."""
-
 
 def _strategy(name: str, value: Any) -> list[dict[str, Any]]:
     """Validate a capacity provider strategy: AWS's list, or weights by provider: ``{"FARGATE_SPOT": 4}``."""
@@ -169,7 +166,10 @@ def changes_of(values: Mapping[str, Any], table: ParameterTable) -> Changes:
 
     def check(fixed: Mapping[str, Any]) -> None:
         after = changed(values, fixed)
-        EcsParameters(fargate(after) if table is FARGATE_PARAMETERS else after)
+        other = EcsParameters(fargate(after) if table is FARGATE_PARAMETERS else after)
+        if "image" in values and other.made_for != EcsParameters(values).made_for:
+            rule = "its task definition would not fit both capacities; give a definition that does"
+            raise invalid_parameter("image", values["image"], rule)
 
     return change_rules.changes_of(values, table, CHANGEABLE, check)
 
@@ -203,12 +203,24 @@ class EcsParameters:
             raise invalid_parameter("launch_type", launch_type, rule)
         if strategy and all(each.get("capacityProvider") in FARGATE_PROVIDERS for each in strategy):
             launch_type = FARGATE
-        for name, why in NOT_SUPPORTED.get(launch_type, {}).items():
-            if values.get(name):
-                raise invalid_parameter(name, values[name], why)
+        self._unsupported = NOT_SUPPORTED.get(launch_type, {})
+        self.reject_unsupported(values)
         self.definition = definitions.of_ecs(values, launch_type)
+        self.made_for = launch_type == FARGATE, self.definition.network_mode
+        """Whether the task definition is for Fargate, and its network mode."""
         self._check_network(launch_type)
         self.reject_contradictions(values.get("container_name"))
+
+    def reject_unsupported(self, values: Mapping[str, Any], item: str = "") -> None:
+        """Reject parameters that the launch type does not support.
+
+        :param values: validated parameters, of the operator or of an item.
+        :param item: names the item. Default: they are the operator's.
+        :raises InvalidParameter: there is one.
+        """
+        for name, why in self._unsupported.items():
+            if values.get(name):
+                raise invalid_parameter(f"{item}[{name!r}]" if item else name, values[name], why)
 
     def _check_network(self, launch_type: str | None) -> None:
         """Check that the task has subnets if its network mode needs them, and none otherwise."""
@@ -261,14 +273,13 @@ class EcsParameters:
         }
         short = {name: value for name, value in awsvpc.items() if value is not None}
         network = values.get("network_configuration") or (short and {"awsvpcConfiguration": short})
-        return ecs.request(
-            {
-                **{name: values.get(name) for name in ECS_PARAMETERS.members},
-                "capacity_provider_strategy": None if on_demand else values.get("capacity_provider_strategy") or None,
-                "launch_type": FARGATE if on_demand else values.get("launch_type"),
-                "network_configuration": network or None,
-                "overrides": ecs.overrides(values, container),
-                "tags": ecs.tags(values.get("tags", {})) or None,
-            },
-            ECS_PARAMETERS.members,
-        )
+        parts = {
+            **{name: values.get(name) for name in ECS_PARAMETERS.members},
+            "capacity_provider_strategy": None if on_demand else values.get("capacity_provider_strategy") or None,
+            "launch_type": FARGATE if on_demand else values.get("launch_type"),
+            "network_configuration": network or None,
+            "overrides": ecs.overrides(values, container),
+            "tags": ecs.tags(values.get("tags", {})) or None,
+        }
+        members = ECS_PARAMETERS.members
+        return {"count": 1, **{members[name]: value for name, value in parts.items() if value is not None}}

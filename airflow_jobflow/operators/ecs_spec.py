@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow.operators.changes import add_change, values_of
-from airflow_jobflow.operators.ecs_parameters import ECS_PARAMETERS, OF_CONTAINER, EcsParameters, changed, changes_of
+from airflow_jobflow.operators.ecs_parameters import ECS_PARAMETERS, EcsParameters, changed, changes_of
 from airflow_jobflow.operators.inputs import log_left_out
 from airflow_jobflow.operators.spec import JobSpec
 
@@ -74,7 +74,7 @@ class EcsTaskSpec(JobSpec):
         def run(call: Call) -> str:
             container = values.get("container_name")
             uri, context = record.inputs.result_uri(record), record.attempt.context
-            is_needed = bool(uri) or any(name in values for name in OF_CONTAINER)
+            is_needed = bool(uri) or any(name in values for name in ecs.OF_CONTAINER)
             if container is None and (is_needed or context):
                 container = definition.main_container
             if container is None and is_needed:
@@ -155,10 +155,11 @@ class EcsTaskSpec(JobSpec):
 
     def runs_again(self, event: Mapping[str, Any], attempt: Attempt) -> bool:
         """Return whether AWS took Spot capacity back, and another attempt follows."""
-        from airflow_jobflow.jobs import ecs
+        from airflow_jobflow.jobs.causes import SPOT_RECLAIMED
+        from airflow_jobflow.jobs.diagnosis import diagnose
         from airflow_jobflow.jobs.model import Snapshot
 
-        interrupted = any(seen.get("code") in ecs.INTERRUPTIONS for seen in event["jobs"].values())
+        interrupted = any(diagnose(Snapshot.from_dict(seen)) is SPOT_RECLAIMED for seen in event["jobs"].values())
         if not interrupted or self.parameters.values["on_spot_interruption"] == "fail":
             return False
         if attempt.interruptions + 1 >= SPOT_ATTEMPTS:

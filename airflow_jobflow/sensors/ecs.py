@@ -1,4 +1,4 @@
-"""Sensors for ECS tasks on Fargate."""
+"""The sensor for ECS tasks on Fargate and on any other capacity."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from typing import Any, ClassVar
 
 from airflow_jobflow import params
-from airflow_jobflow.links import FargateTaskLink, JobLogLink
+from airflow_jobflow.links import EcsTaskLink, JobLogLink
 from airflow_jobflow.sensors.base import AwsJobSensor
 
 
-class FargateTaskSensor(AwsJobSensor):
-    """Wait until an ECS task, or each of several tasks of a cluster, has stopped.
+class EcsTaskSensor(AwsJobSensor):
+    """Wait until an ECS task, or each of several tasks of a cluster, has stopped, whatever its capacity.
 
     :param cluster: name or ARN of the cluster; templated.
     :param task_arn: ARN or id of the task, the outcome that an operator returned for it, or a list of these; templated.
@@ -24,7 +24,7 @@ class FargateTaskSensor(AwsJobSensor):
     service: ClassVar[str] = "ecs"
     names_jobs: ClassVar[str] = "task_arn"
     template_fields: Sequence[str] = (*AwsJobSensor.template_fields, "cluster", "task_arn")
-    operator_extra_links = (FargateTaskLink(), JobLogLink())
+    operator_extra_links = (EcsTaskLink(), JobLogLink())
     ui_color = "#fbe9d9"
 
     def __init__(self, *, cluster: str, task_arn: str | Sequence[str], **kwargs: Any) -> None:
@@ -35,3 +35,7 @@ class FargateTaskSensor(AwsJobSensor):
     def _scope(self) -> str | None:
         """Return the cluster, which a describe call is confined to."""
         return params.non_empty_string("cluster", self.cluster)
+
+
+FargateTaskSensor = EcsTaskSensor
+"""Another name, for readers who look for Fargate."""

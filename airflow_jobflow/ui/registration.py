@@ -17,10 +17,15 @@ from airflow_jobflow.ui.files import Page
 
 OPERATORS = {
     "airflow_jobflow.operators.batch": ("BatchJobOperator", "BatchMapOperator"),
-    "airflow_jobflow.operators.ecs": ("FargateTaskOperator", "FargateMapOperator"),
+    "airflow_jobflow.operators.ecs": (
+        "EcsTaskOperator",
+        "EcsMapOperator",
+        "FargateTaskOperator",
+        "FargateMapOperator",
+    ),
     "airflow_jobflow.operators.glue": ("GlueCrawlOperator", "GlueJobRunOperator"),
     "airflow_jobflow.sensors.batch": ("BatchJobSensor",),
-    "airflow_jobflow.sensors.ecs": ("FargateTaskSensor",),
+    "airflow_jobflow.sensors.ecs": ("EcsTaskSensor",),
     "airflow_jobflow.sensors.glue": ("GlueCrawlSensor", "GlueJobRunSensor"),
 }
 """The operators and sensors whose tasks have the buttons, by module. They are imported when a button is drawn."""
@@ -36,7 +41,7 @@ CONSOLE_LINKS = (
     links.BatchJobLink,
     links.BatchJobDefinitionLink,
     links.BatchJobQueueLink,
-    links.FargateTaskLink,
+    links.EcsTaskLink,
     links.GlueCrawlerLink,
     links.GlueJobRunLink,
     links.JobLogLink,

@@ -43,8 +43,10 @@ def public() -> Iterator[str]:
     local = importlib.import_module("airflow_jobflow.local")
     yield from (f"airflow_jobflow.local.{name}" for name in local.__all__)
     for module in modules():
-        for name, cls in inspect.getmembers(importlib.import_module(module), inspect.isclass):
-            if cls.__module__ == module and not name.startswith("_"):
+        imported = importlib.import_module(module)
+        for name, cls in inspect.getmembers(imported, inspect.isclass):
+            is_ours = cls.__module__.startswith(module) and name in getattr(imported, "__all__", ())
+            if (cls.__module__ == module and not name.startswith("_")) or is_ours:
                 yield f"{module}.{name}"
 
 

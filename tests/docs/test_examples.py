@@ -23,6 +23,8 @@ EXAMPLES: Final = Path(__file__).parents[2] / "docs" / "examples"
 RETURNED: Final[dict[str, tuple[str, Any]]] = {
     "batch_array": ("count", [3]),
     "batch_map": ("failed", [3]),
+    "ecs_items": ("scored", 10),
+    "ecs_task": ("report", "ecs"),
     "fargate_items": ("count", 5),
     "glue_crawl": ("changes", "se2_in0: "),
     "batch_job": ("report", "greet-"),

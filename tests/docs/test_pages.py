@@ -82,7 +82,14 @@ def test_every_parameter_is_in_a_table_of_a_page(docs: Path) -> None:
     assert tables.undocumented() == []
     pages = [path.read_text() for path in (docs / "operators").glob("*.md")]
     placeholders = {found["table"] for page in pages for found in tables.PLACEHOLDER.finditer(page)}
-    assert placeholders >= {"BatchJobOperator", "FargateTaskOperator", "GlueJobRunOperator", "all", "operators"}
+    assert placeholders >= {
+        "BatchJobOperator",
+        "EcsTaskOperator",
+        "FargateTaskOperator",
+        "GlueJobRunOperator",
+        "all",
+        "operators",
+    }
     for name in placeholders:
         table = tables.TABLES[name]
         written = tables.as_markdown(table)

@@ -257,8 +257,11 @@ def context() -> dict[str, Any]:
     return {"ti": TaskInstance(), "dag_run": DagRun(), "task_state_store": Store()}
 
 
-TASK_CALLS = ("RunTask", "DescribeTasks", "ListTasks", "StopTask")
-"""ECS's calls that are not handled by moto."""
+TASK_CALLS = (
+    *("RunTask", "StartTask", "DescribeTasks", "ListTasks", "StopTask", "RegisterTaskDefinition"),
+    *("DescribeTaskDefinition", "ListContainerInstances", "DescribeContainerInstances"),
+)
+"""ECS's calls that are not, or not only, handled by moto."""
 
 
 class EcsKit:

@@ -89,7 +89,7 @@ def test_overrides_replace_the_command_and_merge_the_environment() -> None:
 )
 def test_fargate_accepts_compatible_definitions(definition: dict[str, Any], expected: bool) -> None:
     """A definition that requires something else is rejected."""
-    assert model.fits_fargate(definition) is expected
+    assert model.supports(definition, "FARGATE") is expected
 
 
 @pytest.mark.parametrize(

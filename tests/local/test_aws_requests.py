@@ -321,13 +321,6 @@ def test_sizes_of_fargate_in_the_format_of_batch() -> None:
     assert not is_batch_size("0.3", "2048")
 
 
-def test_start_task_says_that_there_are_no_instances(ecs_kit: Any) -> None:
-    """With moto, the task was RUNNING, and then MISSING."""
-    with pytest.raises(ClientError, match="The local AWS runs tasks on Fargate only: it has no container instances"):
-        ecs_kit.ecs.start_task(cluster=ecs_kit.cluster, taskDefinition=ecs_kit.define(), containerInstances=["x"])
-    assert ecs_kit.listed() == set()
-
-
 def test_started_by_may_have_blanks(ecs_kit: Any) -> None:
     """AWS accepts them, although its documentation says otherwise."""
     task = ecs_kit.run(startedBy="Airflow: my dag")

@@ -229,7 +229,7 @@ def test_used_internals_of_moto_exist() -> None:
             "tag_resource",
             "create_compute_environment",
         ],
-        EC2ContainerServiceBackend: ["register_task_definition"],
+        EC2ContainerServiceBackend: ["register_task_definition", "describe_container_instances"],
         IAMBackend: ["get_roles", "create_role"],
         JobDefinition: ["describe"],
         LogsBackend: ["ensure_log_group", "ensure_log_stream", "put_log_events"],
@@ -251,6 +251,7 @@ def test_every_setting_has_an_option_on_the_command_line() -> None:
     defaults = parser.parse_args([])
     for setting in dataclasses.fields(Settings):
         assert getattr(defaults, setting.name) == setting.default
-        given = parser.parse_args([f"--{setting.name.replace('_', '-')}", "0.5"])
-        assert getattr(given, setting.name) == 0.5
+        number = 5 if isinstance(setting.default, int) else 0.5
+        given = parser.parse_args([f"--{setting.name.replace('_', '-')}", str(number)])
+        assert getattr(given, setting.name) == number
     assert set(__main__.SETTINGS) == {setting.name for setting in dataclasses.fields(Settings)}

@@ -207,7 +207,7 @@ def test_jobs_whose_task_has_ended_are_stopped(
     assert report["problems"] == []
     assert all(
         f"Stopped {kind} {job_id} (" in caplog.text
-        for kind, job_id in zip(("Batch job", "Fargate task", "Glue job run"), orphans, strict=True)
+        for kind, job_id in zip(("Batch job", "ECS task", "Glue job run"), orphans, strict=True)
     )
     assert f"its task has ended. Task: etl.load of run {owner.run_id}, state: failed." in caplog.text
     [stopped] = jobs.batch.batch.describe_jobs(jobs=[orphans[0]])["jobs"]

@@ -470,7 +470,7 @@ MAPPED: list[tuple[str | None, dict[str, Any]]] = [
         "deferred",
         {
             "jobflow_jobs": noted(
-                job(name="second-of-two"), service="ecs", links={"_link_FargateTaskLink": f"{CONSOLE}second"}
+                job(name="second-of-two"), service="ecs", links={"_link_EcsTaskLink": f"{CONSOLE}second"}
             )
         },
     ),

@@ -71,7 +71,7 @@ def test_the_buttons_of_an_ended_task_use_the_last_stored_urls(airflow: Server) 
 
 def test_each_instance_of_a_mapped_task_has_its_own_buttons(airflow: Server) -> None:
     """Airflow handles the links of plugins differently for mapped tasks."""
-    first, second = (links(airflow, "mapped", index)["Fargate task"] for index in range(2))
+    first, second = (links(airflow, "mapped", index)["ECS task"] for index in range(2))
     assert (first, second) == (None, f"{CONSOLE}second")
 
 

@@ -76,7 +76,7 @@ TEXTS: dict[str, list[str]] = {
         "Tolerated failures: 80 of 10,000",
     ],
     "map": [
-        "Map of Fargate tasks",
+        "Map of ECS tasks",
         "5 failures tolerated",
         "495 succeeded",
         "5 failed",

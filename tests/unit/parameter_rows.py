@@ -20,10 +20,10 @@ from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 from airflow_jobflow.jobs.packing import pack, unpack
 from airflow_jobflow.operators import batch_parameters, ecs_parameters
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
-from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
+from airflow_jobflow.operators.ecs import EcsMapOperator, EcsTaskOperator, FargateMapOperator, FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
 from airflow_jobflow.sensors.batch import BatchJobSensor
-from airflow_jobflow.sensors.ecs import FargateTaskSensor
+from airflow_jobflow.sensors.ecs import EcsTaskSensor
 from airflow_jobflow.sensors.glue import GlueCrawlSensor, GlueJobRunSensor
 from tests.unit.scripted_aws import ARN, ScriptedAws
 
@@ -32,21 +32,27 @@ FAR = datetime(2100, 1, 1, tzinfo=UTC)
 BASE: dict[type, dict[str, Any]] = {
     BatchJobOperator: {"job_name": "n", "job_queue": "q", "job_definition": "d"},
     BatchMapOperator: {"job_name": "n", "job_queue": "q", "job_definition": "d", "items": [{}]},
+    EcsTaskOperator: {"cluster": "c", "task_definition": "d", "subnets": ["s"]},
+    EcsMapOperator: {"cluster": "c", "task_definition": "d", "subnets": ["s"], "items": [{}]},
     FargateTaskOperator: {"cluster": "c", "task_definition": "d", "subnets": ["s"]},
     FargateMapOperator: {"cluster": "c", "task_definition": "d", "subnets": ["s"], "items": [{}]},
     GlueCrawlOperator: {"crawler_name": "c"},
     GlueJobRunOperator: {"job_name": "j"},
     BatchJobSensor: {"job_id": "a"},
-    FargateTaskSensor: {"cluster": "c", "task_arn": ARN},
+    EcsTaskSensor: {"cluster": "c", "task_arn": ARN},
     GlueCrawlSensor: {"crawler_name": "c", "since": "2026-01-02"},
     GlueJobRunSensor: {"job_name": "j", "run_id": "jr_1"},
 }
 """Every operator and sensor, with its required parameters."""
 
-OPERATORS = (BatchJobOperator, FargateTaskOperator, GlueCrawlOperator, GlueJobRunOperator)
-MAPS = (BatchMapOperator, FargateMapOperator)
-TABLES = {BatchMapOperator: batch_parameters.PARAMETERS, FargateMapOperator: ecs_parameters.FARGATE_PARAMETERS}
-SENSORS = (BatchJobSensor, FargateTaskSensor, GlueCrawlSensor, GlueJobRunSensor)
+OPERATORS = (BatchJobOperator, EcsTaskOperator, FargateTaskOperator, GlueCrawlOperator, GlueJobRunOperator)
+MAPS = (BatchMapOperator, EcsMapOperator, FargateMapOperator)
+TABLES = {
+    BatchMapOperator: batch_parameters.PARAMETERS,
+    EcsMapOperator: ecs_parameters.ECS_PARAMETERS,
+    FargateMapOperator: ecs_parameters.FARGATE_PARAMETERS,
+}
+SENSORS = (BatchJobSensor, EcsTaskSensor, GlueCrawlSensor, GlueJobRunSensor)
 
 
 @dataclass
@@ -385,11 +391,27 @@ ECS: dict[str, Any] = dict(
         changes("on_capacity", subnets=["other"]),
     ]
 )
+ON_INSTANCES: dict[str, Any] = dict(
+    [
+        registered("network_mode", "host", "networkMode", subnets=None, **IMAGE),
+        registered(
+            "definition",
+            {"networkMode": "awsvpc", "containerDefinitions": [{"image": "other"}]},
+            "containerDefinitions.0.image",
+            "other",
+        ),
+        sent("gpus", "1", "overrides.containerOverrides.0.resourceRequirements.GPU"),
+        sent("launch_type", "EC2", "launchType"),
+        sent("placement_constraints", [{"type": "distinctInstance"}], "placementConstraints"),
+        sent("placement_strategy", [{"type": "binpack", "field": "memory"}], "placementStrategy"),
+    ]
+)
 
 
 def spot_was_interrupted(seen: Seen) -> bool:
     """Return whether another attempt follows a Spot interruption."""
-    return bool(seen.task._execution.spec.runs_again({"jobs": {ARN: {"code": "SpotInterruption"}}}, Attempt()))
+    ended = Snapshot(ARN, JobState.FAILED, "STOPPED", code="SpotInterruption").to_dict()
+    return bool(seen.task._execution.spec.runs_again({"jobs": {ARN: ended}}, Attempt()))
 
 
 GLUE_RUN: dict[str, Any] = dict(
@@ -448,6 +470,21 @@ ROWS: dict[type, dict[str, Any]] = {
         "ecs_properties_override": Rejected({"taskProperties": []}, NOT_ON_A_MAP),
         "eks_properties_override": Rejected({"podProperties": {}}, NOT_ON_A_MAP),
     },
+    EcsTaskOperator: {
+        **OF_SINGLE_JOBS,
+        **ECS,
+        **ON_INSTANCES,
+        "cluster": HasEffect("other", argument("scope"), "other"),
+        "durable": HasEffect(False, lambda seen: "clientToken" in seen.request, False),
+        "on_spot_interruption": HasEffect("fail", spot_was_interrupted, False, late=True),
+    },
+    EcsMapOperator: {
+        **OF_MAPS,
+        **ECS,
+        **ON_INSTANCES,
+        "cluster": HasEffect("other", argument("scope"), "other"),
+        "on_spot_interruption": HasEffect("fail", argument("attempts"), 1),
+    },
     FargateTaskOperator: {
         **OF_SINGLE_JOBS,
         **ECS,
@@ -483,7 +520,7 @@ ROWS: dict[type, dict[str, Any]] = {
         "durable": HasEffect(False, lambda seen: "Arguments" in seen.request, False),
     },
     BatchJobSensor: {**OF_SENSORS, "job_id": HasEffect('["a", "b"]', argument("job_ids"), ["a", "b"])},
-    FargateTaskSensor: {
+    EcsTaskSensor: {
         **OF_SENSORS,
         "cluster": HasEffect("other", argument("scope"), "other"),
         "task_arn": HasEffect([ARN], argument("job_ids"), [ARN], beside={"task_arn": "x"}),

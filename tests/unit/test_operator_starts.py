@@ -14,7 +14,7 @@ from airflow.serialization.serialized_objects import DagSerialization
 
 from airflow_jobflow.exceptions import InvalidParameter
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
-from airflow_jobflow.operators.ecs import FargateTaskOperator
+from airflow_jobflow.operators.ecs import EcsMapOperator, EcsTaskOperator, FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
 from airflow_jobflow.sensors.batch import BatchJobSensor
 from airflow_jobflow.waiting.trigger_start import NEVER, log_why_on_worker
@@ -25,6 +25,8 @@ BATCH: dict[str, Any] = {"job_name": "n-{{ ds }}", "job_queue": "q", "job_defini
 KINDS: list[tuple[Any, dict[str, Any]]] = [
     (BatchJobOperator, BATCH),
     (BatchMapOperator, {**BATCH, "items": [{}, {}]}),
+    (EcsTaskOperator, {"cluster": "c", "task_definition": "t"}),
+    (EcsMapOperator, {"cluster": "c", "task_definition": "t", "items": [{}]}),
     (FargateTaskOperator, {"cluster": "c", "task_definition": "t", "subnets": ["s"]}),
     (GlueJobRunOperator, {"job_name": "j"}),
 ]

@@ -32,6 +32,7 @@ from tests.unit.parameter_rows import (
     ECS,
     LATE,
     MAPS,
+    ON_INSTANCES,
     OPERATORS,
     ROWS,
     SENSORS,
@@ -167,7 +168,7 @@ def test_a_parameter_has_its_effect(run: Any, kind: Any, name: str, row: HasEffe
 )
 def test_a_parameter_of_an_item_has_its_effect(run: Any, kind: Any, name: str) -> None:
     """It has the same effect on the item's request as the operator's parameter."""
-    row = {"batch": BATCH, "ecs": ECS}[kind.service][name]
+    row = {"batch": BATCH, "ecs": {**ECS, **ON_INSTANCES}}[kind.service][name]
     beside = {key: value for key, value in row.beside.items() if key in TABLES[kind].item_fields}
     assert row.see(run(kind, {**BASE[kind], "items": [beside]}, row)) != row.expected
     assert row.see(run(kind, {**BASE[kind], "items": [{**beside, name: row.value}]}, row)) == row.expected

@@ -11,9 +11,10 @@ import binascii
 from typing import TYPE_CHECKING
 
 from airflow_jobflow.local.ecs import model, validation
-from airflow_jobflow.local.ecs.backend import Cluster, EcsBackend, definition_named
+from airflow_jobflow.local.ecs.backend import Cluster, EcsBackend
+from airflow_jobflow.local.ecs.definitions import Definitions
 from airflow_jobflow.local.ecs.errors import TokenConflict, client_error, invalid, no_cluster
-from airflow_jobflow.local.ecs.task import Ending, Start, Task, now
+from airflow_jobflow.local.ecs.task import Ending, Start, Task, interruption, now
 from airflow_jobflow.local.ecs.tasks import Tasks
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ class Ecs:
         self._shared = shared
         self._resources = shared.resources
         self._backend = EcsBackend(shared.resources.account, shared.resources.region)
+        self._definitions = Definitions(self._backend)
         self._tasks = Tasks(shared, self._backend)
         self._by_token: dict[tuple[str, str], tuple[Json, list[Task]]] = {}
         """The request and the tasks that it started, by cluster and clientToken."""
@@ -42,11 +44,14 @@ class Ecs:
             "ListTasks": self._list_tasks,
             "StopTask": self._stop_task,
             "StartTask": self._start_task,
-            "DescribeTaskDefinition": self._describe_definition,
-            "ListTaskDefinitionFamilies": self._list_families,
+            **self._definitions.actions,
         }
         """Handlers by action."""
-        self.checks: dict[str, Callable[[Json], None]] = {"RegisterTaskDefinition": _check_definition}
+        self.checks: dict[str, Callable[[Json], None]] = {
+            "RegisterContainerInstance": self._keep_instances,
+            "ListContainerInstances": self._add_instances,
+            "DescribeContainerInstances": self._add_instances,
+        }
         """Checks by action, for calls that moto handles."""
 
     def close(self) -> None:
@@ -59,7 +64,7 @@ class Ecs:
     def interrupt(
         self,
         task: str,
-        stop_code: str = model.SPOT,
+        stop_code: str | None = None,
         stopped_reason: str | None = None,
         container_reason: str | None = None,
         exit_code: int | None = None,
@@ -67,17 +72,20 @@ class Ecs:
         """End a task as AWS would, and return whether it was running.
 
         :param task: its id or ARN.
-        :param stop_code: the stop code. Default: that of a Spot interruption.
+        :param stop_code: the stop code. Default: that of a Spot interruption, or of the end of the task's instance.
         :param stopped_reason: the reason. Default: the usual one for the stop code.
         :param container_reason: the reason of the containers. Default: none.
         :param exit_code: the exit code of the containers. Default: the real one.
         :raises ValueError: the stop code is unknown.
         """
-        if stop_code not in model.REASONS:
+        if stop_code not in (None, *model.REASONS):
             raise ValueError(f"Unknown stop code: {stop_code}. Known stop codes: {', '.join(model.REASONS)}")
         found = self._tasks.by_id.get(model.name_of(task))
-        ending = Ending(stop_code, stopped_reason or model.REASONS[stop_code], container_reason, exit_code)
-        return found is not None and self._tasks.end(found, ending)
+        if found is None:
+            return False
+        usual = Ending(stop_code, model.REASONS[stop_code]) if stop_code else interruption(found)
+        reason = stopped_reason or usual.stopped_reason
+        return self._tasks.end(found, Ending(usual.stop_code, reason, container_reason, exit_code))
 
     def _run_task(self, request: Json, _length: int) -> Json:
         """RunTask."""
@@ -88,23 +96,23 @@ class Ecs:
         with self._tasks.lock:
             if token is not None and (cluster.name, token) in self._by_token:
                 return _started(self._again(request, cluster, token))
-            definition = self._definition(request)
-            providers = _capacity_providers(request, cluster)
-            if not model.fits_fargate(definition):
-                raise invalid("Task definition does not support launch_type FARGATE.")
-            if why := validation.definition_error(definition, request):
-                raise client_error(why)
-            if why := validation.request_error(definition, request):
-                raise invalid(why)
+            definition = self._definitions.active(request["taskDefinition"])
+            launch_type, providers = _capacity(request, cluster)
+            start = Start(request, definition, cluster, self._resources.account, self._resources.region, launch_type)
+            _check(start)
             if reason := self._shared.faults.rejects_tasks():
                 return {"tasks": [], "failures": [{"reason": reason} for _ in providers]}
-            start = Start(request, definition, cluster, self._resources.account, self._resources.region)
-            tasks = [self._tasks.start(start, provider, _tags(start)) for provider in providers]
-            if token is not None:
+            tasks, failures = [], []
+            for provider in providers:
+                place, failed = (None, []) if start.on_fargate else self._tasks.instances.place(start, provider)
+                failures += failed
+                if not failed:
+                    tasks.append(self._tasks.start(start, provider, _tags(start), place))
+            if token is not None and tasks:
                 self._by_token[cluster.name, token] = (request, tasks)
             for task in tasks:
                 self._note(task, token)
-            return _started(tasks)
+            return _started(tasks, failures)
 
     def _describe_tasks(self, request: Json, _length: int) -> Json:
         """DescribeTasks."""
@@ -156,24 +164,36 @@ class Ecs:
                 task.tagged.tags.clear()
             return {"task": task.detail()}
 
-    def _start_task(self, _request: Json, _length: int) -> Json:
-        """StartTask: rejected, because there are no container instances."""
-        raise invalid(model.FARGATE_ONLY)
+    def _start_task(self, request: Json, _length: int) -> Json:
+        """StartTask: one task on each of the given container instances."""
+        cluster = self._cluster(request)
+        if not 1 <= len(request["containerInstances"]) <= model.MAX_STARTED:
+            raise invalid(f"containerInstances must have 1 to {model.MAX_STARTED} entries.")
+        tasks, failures = [], []
+        with self._tasks.lock:
+            definition = self._definitions.active(request["taskDefinition"])
+            start = Start(request, definition, cluster, self._resources.account, self._resources.region, model.EC2)
+            _check(start)
+            for instance in request["containerInstances"]:
+                place, failed = self._tasks.instances.place_on(start, instance)
+                failures += failed
+                if place:
+                    tasks.append(self._tasks.start(start, None, _tags(start), place))
+            for task in tasks:
+                self._note(task, None)
+            return _started(tasks, failures)
 
-    def _describe_definition(self, request: Json, _length: int) -> Json:
-        """DescribeTaskDefinition; of a family without a revision, the newest active one."""
-        try:
-            found = definition_named(self._backend, request["taskDefinition"])
-        except ValueError as error:
-            raise invalid(str(error)) from None
-        if found is None:
-            raise client_error("Unable to describe task definition.")
-        tags = found.pop("tags")
-        return {"taskDefinition": found, **({"tags": tags} if "TAGS" in request.get("include", ()) else {})}
+    def _keep_instances(self, request: Json) -> None:
+        """Simulate no instances in a cluster for which moto registers one."""
+        cluster = self._cluster(request)
+        with self._tasks.lock:
+            self._tasks.instances.keep(cluster.name)
 
-    def _list_families(self, request: Json, _length: int) -> Json:
-        """ListTaskDefinitionFamilies, on one page."""
-        return {"families": self._backend.families(request.get("familyPrefix", ""), request.get("status", "ALL"))}
+    def _add_instances(self, request: Json) -> None:
+        """Simulate the instances of a cluster that has none yet, before moto answers a call about them."""
+        cluster = self._cluster(request)
+        with self._tasks.lock:
+            self._tasks.instances.of(cluster.name, model.EC2, None)
 
     def _cluster(self, request: Json) -> Cluster:
         if why := validation.foreign_arn_error(
@@ -184,21 +204,6 @@ class Ecs:
         if cluster is None:
             raise no_cluster()
         return cluster
-
-    def _definition(self, request: Json) -> Json:
-        if why := validation.foreign_arn_error(
-            request["taskDefinition"], self._resources.account, self._resources.region
-        ):
-            raise invalid(why)
-        try:
-            definition = definition_named(self._backend, request["taskDefinition"])
-        except ValueError as error:
-            raise invalid(str(error)) from None
-        if definition is None:
-            raise client_error("TaskDefinition not found.")
-        if definition["status"] != "ACTIVE":
-            raise client_error("TaskDefinition is inactive")
-        return definition
 
     def _again(self, request: Json, cluster: Cluster, token: str) -> list[Task]:
         """Return the tasks that were started with a clientToken, if the request is the same."""
@@ -248,41 +253,48 @@ class Ecs:
         asked = {
             "startedBy": task.start.request.get("startedBy"),
             "family": task.start.definition["family"],
-            "launchType": "FARGATE",
+            "launchType": task.start.launch_type,
             "serviceName": None,
             "containerInstance": None,
             "daemonName": None,
         }
+        if instance := request.get("containerInstance"):
+            asked["containerInstance"] = instance if task.runs_on(instance) else None
         wanted = request.get("desiredStatus", model.RUNNING)
         return task.desired_status == wanted and all(
             request[name] == value for name, value in asked.items() if request.get(name)
         )
 
 
-def _started(tasks: list[Task]) -> Json:
-    return {"tasks": [task.detail(tags=True) for task in tasks], "failures": []}
+def _started(tasks: list[Task], failures: list[Json] | None = None) -> Json:
+    return {"tasks": [task.detail(tags=True) for task in tasks], "failures": failures or []}
 
 
-def _capacity_providers(request: Json, cluster: Cluster) -> list[str | None]:
-    """Return the capacity provider of each task; None for a launch type."""
+def _capacity(request: Json, cluster: Cluster) -> tuple[str, list[str | None]]:
+    """Return the launch type, and the capacity provider of each task; None for a task without one."""
     count = request.get("count", 1)
-    if request.get("launchType") == "FARGATE":
-        return [None] * count
     strategy = request.get("capacityProviderStrategy") or ([] if "launchType" in request else cluster.default_strategy)
-    if not strategy:  # launch type EC2 or EXTERNAL
-        raise invalid(model.FARGATE_ONLY)
+    if not strategy:
+        return request.get("launchType", model.EC2), [None] * count
     if why := validation.strategy_error(strategy, cluster.capacity_providers):
         raise invalid(why)
-    return list(model.placements(strategy, count))
+    providers = model.placements(strategy, count)
+    return model.FARGATE if providers[0] in model.PROVIDERS else model.EC2, list(providers)
 
 
-def _check_definition(request: Json) -> None:
-    """Reject a task definition whose containers are incomplete, or that Fargate cannot run."""
-    why = validation.containers_error(request)
-    if "FARGATE" in request.get("requiresCompatibilities", ()):
-        why = why or validation.size_error(request, {}) or validation.role_error(request)
-    if why:
+def _check(start: Start) -> None:
+    """Reject a request that does not match its task definition or its launch type."""
+    definition, request, launch_type = start.definition, start.request, start.launch_type
+    if not model.supports(definition, launch_type):
+        raise invalid(f"Task definition does not support launch_type {launch_type}.")
+    rule = validation.definition_error if start.on_fargate else validation.instance_size_error
+    if why := rule(definition, request):
         raise client_error(why)
+    why = validation.launch_type_error(request, launch_type) or validation.request_error(
+        definition, request, launch_type
+    )
+    if why:
+        raise invalid(why)
 
 
 def _tags(start: Start) -> list[dict[str, str]]:

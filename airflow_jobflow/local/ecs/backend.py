@@ -8,18 +8,26 @@ Invariants: values are copied when they are read.
 from __future__ import annotations
 
 import copy
+import inspect
+import uuid
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from moto.ecs.models import EC2ContainerServiceBackend, TaskDefinition, ecs_backends
+from moto.core.utils import camelcase_to_underscores
+from moto.ecs.models import ContainerInstance, EC2ContainerServiceBackend, TaskDefinition, ecs_backends
 from moto.logs.models import logs_backends
 
 from airflow_jobflow.local.ecs import model
+from airflow_jobflow.local.ecs.placement import Resources
 
 if TYPE_CHECKING:
     from airflow_jobflow.local.ecs.model import Json
+    from airflow_jobflow.local.settings import Settings
 
 ACTIVE = "ACTIVE"
+GPUS = ("GPU-0",)
+"""The ids of the GPUs of a simulated instance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +99,22 @@ class EcsBackend:
             return None
         return copy.deepcopy({name: value for name, value in _shown(found).items() if value is not None})
 
+    def register(self, request: Json) -> Json:
+        """Register a task definition, and return it as in DescribeTaskDefinition.
+
+        moto requires a hard limit of memory on EC2, and takes EXTERNAL for Fargate, so it does not see the launch type.
+
+        :param request: the request, which has been checked.
+        """
+        known = inspect.signature(self._ecs.register_task_definition).parameters
+        arguments = {camelcase_to_underscores(name): value for name, value in request.items()}
+        compatible = arguments.pop("requires_compatibilities", None)
+        made = self._ecs.register_task_definition(**{name: arguments[name] for name in arguments if name in known})
+        made.requires_compatibilities = compatible
+        if model.FARGATE in (compatible or ()):
+            made.compatibilities, made.network_mode = [model.EC2, model.FARGATE], model.AWSVPC
+        return copy.deepcopy({name: value for name, value in _shown(made).items() if value is not None})
+
     def families(self, prefix: str, status: str) -> list[str]:
         """Return the families of task definitions, in order.
 
@@ -115,12 +139,110 @@ class EcsBackend:
         tasks: dict[str, dict[str, Any]] = self._ecs.tasks
         tasks.setdefault(cluster, {})[tagged.task_arn] = tagged
 
+    def instances(self, cluster: str) -> list[ContainerInstance]:
+        """Return the registered container instances of a cluster.
+
+        :param cluster: the name of the cluster.
+        """
+        return list(self._ecs.container_instances.get(cluster, {}).values())
+
+    def add_instance(self, cluster: str, settings: Settings, *, external: bool, provider: str | None) -> None:
+        """Register a simulated container instance, which has one GPU.
+
+        :param cluster: the name of the cluster.
+        :param settings: its size.
+        :param external: whether it is external.
+        :param provider: its capacity provider, if any.
+        """
+        registered: dict[str, ContainerInstance] = self._ecs.container_instances.setdefault(cluster, {})
+        instance = SimulatedInstance(self._ecs, cluster, settings, external=external, provider=provider)
+        zone = "ab"[len(registered) % 2]
+        instance.attributes["ecs.availability-zone"] = f"{self.region}{zone}"
+        registered[instance.id] = instance
+        self._ecs.clusters[cluster].registered_container_instances_count += 1
+
+    def free(self, instance: ContainerInstance) -> Resources:
+        """Return the free resources of a container instance.
+
+        :param instance: the container instance.
+        """
+        free = {each["name"]: each for each in instance.remaining_resources}
+        gpus = free.get("GPU", {}).get("stringSetValue", ())
+        return Resources(free["CPU"]["integerValue"], free["MEMORY"]["integerValue"], len(gpus))
+
+    def use(self, instance: ContainerInstance, resources: Resources, tasks: int) -> None:
+        """Change what a container instance has free, and the number of its running tasks.
+
+        :param instance: the container instance.
+        :param resources: of a task.
+        :param tasks: 1 for a task that is placed there, -1 for one that has stopped.
+        """
+        instance.running_tasks_count += tasks
+        taken = {"CPU": resources.cpu, "MEMORY": resources.memory}
+        for each in instance.remaining_resources:
+            each["integerValue"] -= tasks * taken.get(each["name"], 0)
+            if each["name"] == "GPU" and resources.gpus:
+                each["stringSetValue"] = [] if tasks > 0 else list(GPUS)
+
     def has_log_group(self, group: str) -> bool:
         """Return whether a log group exists.
 
         :param group: its name.
         """
         return group in logs_backends[self.account][self.region].groups
+
+
+class SimulatedInstance(ContainerInstance):
+    """A container instance without an instance in EC2.
+
+    :param backend: moto's resources.
+    :param cluster: the name of its cluster.
+    :param settings: its size.
+    :param external: whether it is external.
+    :param provider: its capacity provider, if any.
+    """
+
+    def __init__(
+        self,
+        backend: EC2ContainerServiceBackend,
+        cluster: str,
+        settings: Settings,
+        *,
+        external: bool,
+        provider: str | None,
+    ) -> None:
+        number = uuid.uuid4().hex[:17]
+        self.ec2_instance_id = f"{'mi' if external else 'i'}-{number}"
+        self.capacity_provider_name = provider
+        self.agent_connected = True
+        self.status = ACTIVE
+        self.registered_resources = _resources(settings)
+        self.remaining_resources = _resources(settings)
+        self.running_tasks_count = self.pending_tasks_count = 0
+        self.version_info = {
+            "agentVersion": "1.96.0",
+            "agentHash": "00000000",
+            "dockerVersion": "DockerVersion: 25.0.8",
+        }
+        self.attributes = {"ecs.os-type": "linux", "ecs.cpu-architecture": "x86_64"}
+        self.attributes["ecs.instance-type"] = "external" if external else "m5.xlarge"
+        self.registered_at = datetime.now(UTC)
+        self.region_name = backend.region_name
+        self.id = uuid.uuid4().hex
+        self.cluster_name = cluster
+        self._account_id = backend.account_id
+        self._backend = backend
+
+
+def _resources(settings: Settings) -> list[dict[str, Any]]:
+    """Return the resources of a container instance, as DescribeContainerInstances has them."""
+    numbers = {"CPU": settings.instance_cpu, "MEMORY": settings.instance_memory}
+    sets = {"PORTS": (), "PORTS_UDP": (), "GPU": GPUS}
+    none = {"doubleValue": 0.0, "longValue": 0, "integerValue": 0}
+    return [
+        *({**none, "name": name, "type": "INTEGER", "integerValue": number} for name, number in numbers.items()),
+        *({**none, "name": name, "type": "STRINGSET", "stringSetValue": list(each)} for name, each in sets.items()),
+    ]
 
 
 def _shown(definition: TaskDefinition) -> Json:

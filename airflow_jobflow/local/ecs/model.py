@@ -1,4 +1,4 @@
-"""The decisions of ECS about tasks on Fargate, as pure functions of plain data.
+"""The decisions of ECS about tasks, as pure functions of plain data.
 
 Invariants: nothing here reads a clock or changes its arguments. Members of ECS's API have their names in the API.
 """
@@ -55,16 +55,18 @@ WITHOUT_WARNING: Final = frozenset({FAILED_TO_START, "InfrastructureHealth"})
 CAPACITY_UNAVAILABLE: Final = (
     "Capacity is unavailable at this time. Please try again later or in a different availability zone"
 )
-FARGATE_ONLY: Final = (
-    "The local AWS runs tasks on Fargate only: it has no container instances. Use RunTask with launchType FARGATE, or "
-    "with the capacity provider FARGATE or FARGATE_SPOT"
-)
 MISSING: Final = "MISSING"
 
+FARGATE: Final = "FARGATE"
+EC2: Final = "EC2"
+EXTERNAL: Final = "EXTERNAL"
+AWSVPC: Final = "awsvpc"
 PROVIDERS: Final = ("FARGATE", "FARGATE_SPOT")
+"""The capacity providers of Fargate. All others have instances."""
 PLATFORM_VERSION: Final = "1.4.0"
 MAX_DESCRIBED: Final = 100
 MAX_LISTED: Final = 100
+MAX_STARTED: Final = 10
 DEFINITION: Final = re.compile(
     r"(?:arn:[\w-]+:ecs:[\w-]+:\d{12}:task-definition/)?(?P<family>[\w-]{1,255})(?::(?P<revision>\d+))?"
 )
@@ -94,15 +96,31 @@ def placements(strategy: Sequence[Mapping[str, Any]], count: int) -> list[str]:
     return chosen
 
 
-def fits_fargate(definition: Mapping[str, Any]) -> bool:
-    """Return whether a task definition can run on Fargate: it requires it, or has the necessary properties.
+def supports(definition: Mapping[str, Any], launch_type: str) -> bool:
+    """Return whether a task definition supports a launch type: it requires it, or has the necessary properties.
 
     :param definition: the task definition.
+    :param launch_type: the launch type.
     """
+    if launch_type == EC2:
+        return True
+    is_awsvpc = definition.get("networkMode") == AWSVPC
+    if launch_type == EXTERNAL:
+        return not is_awsvpc
     required = definition.get("requiresCompatibilities")
-    if required:
-        return "FARGATE" in required
-    return definition.get("networkMode") == "awsvpc" and bool(definition.get("cpu") and definition.get("memory"))
+    return FARGATE in required if required else is_awsvpc and bool(definition.get("cpu") and definition.get("memory"))
+
+
+def is_spot(provider: str | None) -> bool:
+    """Return whether a capacity provider has Spot capacity: its name says so.
+
+    :param provider: the name of the capacity provider, or None.
+    """
+    return "spot" in (provider or "").lower()
+
+
+OVERRIDABLE: Final = ("command", "cpu", "memory", "memoryReservation", "resourceRequirements")
+"""The members of a container that its overrides replace."""
 
 
 def overridden(container: Mapping[str, Any], overrides: Mapping[str, Any]) -> Json:
@@ -113,7 +131,7 @@ def overridden(container: Mapping[str, Any], overrides: Mapping[str, Any]) -> Js
     """
     named = {each.get("name"): each for each in overrides.get("containerOverrides", ())}
     own: Mapping[str, Any] = named.get(container["name"], {})
-    result = {**container, **{name: own[name] for name in ("command", "cpu", "memory") if name in own}}
+    result = {**container, **{name: own[name] for name in OVERRIDABLE if name in own}}
     result["environment"] = merged(container.get("environment", ()), own.get("environment", ()), "name")
     return result
 

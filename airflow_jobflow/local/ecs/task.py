@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Final
 from airflow_jobflow.local.containers import Progress
 from airflow_jobflow.local.ecs import model
 from airflow_jobflow.local.ecs.backend import Cluster, Tagged
+from airflow_jobflow.local.ecs.placement import needed
 
 if TYPE_CHECKING:
+    from airflow_jobflow.local.ecs.instances import Place
     from airflow_jobflow.local.ecs.model import Json
     from airflow_jobflow.local.processes import Process
 
@@ -38,12 +40,23 @@ class Start:
     cluster: Cluster
     account: str
     region: str
+    launch_type: str
 
     @property
-    def subnet(self) -> str:
-        """The subnet of the network interface: the first one in the request."""
-        subnets: list[str] = self.request["networkConfiguration"]["awsvpcConfiguration"]["subnets"]
-        return subnets[0]
+    def on_fargate(self) -> bool:
+        """Whether it runs on Fargate."""
+        return self.launch_type == model.FARGATE
+
+    @property
+    def group(self) -> str:
+        """The task group."""
+        return self.request.get("group") or f"family:{self.definition['family']}"
+
+    @property
+    def subnet(self) -> str | None:
+        """The subnet of the network interface, the first one in the request; None if there is no interface."""
+        network = self.request.get("networkConfiguration", {}).get("awsvpcConfiguration")
+        return network["subnets"][0] if network else None
 
     def arn(self, kind: str, *names: str) -> str:
         """Return an ARN for the cluster.
@@ -58,8 +71,8 @@ class Start:
 
         :param name: ``cpu`` or ``memory``.
         """
-        size: str = self.request.get("overrides", {}).get(name) or self.definition[name]
-        return size
+        size = self.request.get("overrides", {}).get(name) or self.definition.get(name)
+        return size or str(getattr(needed(self.definition, self.request.get("overrides", {})), name))
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,6 +175,8 @@ class Task:
     task_id: str
     capacity_provider: str | None
     """None if it was started with a launch type."""
+    place: Place | None
+    """Where it runs; None on Fargate."""
     to_be_interrupted: bool
     """Whether a fault interrupts it as soon as it runs."""
     tagged: Tagged
@@ -185,6 +200,13 @@ class Task:
         """Its ARN."""
         return self.tagged.task_arn
 
+    def runs_on(self, instance: str) -> bool:
+        """Return whether it runs on a container instance.
+
+        :param instance: its id or ARN.
+        """
+        return self.place is not None and model.name_of(self.place.arn) == model.name_of(instance)
+
     @property
     def desired_status(self) -> str:
         """Its ``desiredStatus``: STOPPED as soon as it is being ended."""
@@ -197,29 +219,27 @@ class Task:
         """
         start, request, ending = self.start, self.start.request, self.ending
         shown: Json = {
-            "attachments": [self._interface()],
+            "attachments": [self._interface()] if start.subnet else [],
             "attributes": [{"name": "ecs.cpu-architecture", "value": self._architecture()}],
             "availabilityZone": f"{start.region}a",
             "capacityProviderName": self.capacity_provider,
             "clusterArn": start.cluster.arn,
             "connectivity": None if self.connected_at is None else "CONNECTED",
             "connectivityAt": self.connected_at,
+            "containerInstanceArn": self.place and self.place.arn,
             "containers": [self._container(each) for each in self.containers],
             "cpu": start.size("cpu"),
             "createdAt": self.created_at,
             "desiredStatus": self.desired_status,
             "enableExecuteCommand": request.get("enableExecuteCommand", False),
-            "ephemeralStorage": self._storage(),
             "executionStoppedAt": self.execution_stopped_at,
-            "group": request.get("group") or f"family:{start.definition['family']}",
+            "group": start.group,
             "healthStatus": "UNKNOWN",
             "inferenceAccelerators": [],
             "lastStatus": self.status,
-            "launchType": "FARGATE",
+            "launchType": start.launch_type,
             "memory": start.size("memory"),
             "overrides": model.shown_overrides(start.definition, request.get("overrides", {})),
-            "platformFamily": "Linux",
-            "platformVersion": self._platform_version(),
             "pullStartedAt": self.pull_started_at,
             "pullStoppedAt": self.pull_stopped_at,
             "startedAt": self.started_at,
@@ -233,6 +253,9 @@ class Task:
             "taskDefinitionArn": start.definition["taskDefinitionArn"],
             "version": self.version,
         }
+        if start.on_fargate:
+            platform = {"platformFamily": "Linux", "platformVersion": self._platform_version()}
+            shown |= {"ephemeralStorage": self._storage(), **platform}
         return {name: value for name, value in shown.items() if value is not None}
 
     def event(self) -> Json:
@@ -257,7 +280,7 @@ class Task:
 
     def _interface(self) -> Json:
         attached = {model.PROVISIONING: "PRECREATED", model.STOPPED: "DELETED"}.get(self.status, "ATTACHED")
-        details = {"subnetId": self.start.subnet}
+        details = {"subnetId": self.start.subnet or ""}
         if attached != "PRECREATED":
             details |= {"networkInterfaceId": f"eni-{self.task_id[:17]}", "privateIPv4Address": self.address}
         return {
@@ -284,9 +307,19 @@ class Task:
             "cpu": str(definition.get("cpu", 0)),
             "memory": str(definition["memory"]) if "memory" in definition else None,
         }
-        if self.status != model.PROVISIONING:
+        if self.status != model.PROVISIONING and self.start.subnet:
             shown["networkInterfaces"] = [{"attachmentId": self.attachment, "privateIpv4Address": self.address}]
         return {name: value for name, value in shown.items() if value is not None}
+
+
+def interruption(task: Task) -> Ending:
+    """Return how a task ends whose Spot capacity is taken back: on EC2, its instance ends.
+
+    :param task: the task.
+    """
+    if task.place is None:
+        return Ending(model.SPOT, model.REASONS[model.SPOT])
+    return Ending("TerminationNotice", f"Host EC2 (instance {task.place.instance_id}) terminated.")
 
 
 def _iso(moment: float) -> str:

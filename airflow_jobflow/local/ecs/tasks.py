@@ -20,14 +20,16 @@ from airflow_jobflow.local.command import Command, Exit
 from airflow_jobflow.local.containers import may_start, pull_error, start_error
 from airflow_jobflow.local.ecs import model
 from airflow_jobflow.local.ecs.backend import EcsBackend, Tagged
-from airflow_jobflow.local.ecs.task import Container, Ending, Start, Task, log_stream, now
-from airflow_jobflow.local.job_environment import ON_FARGATE, job_environment
+from airflow_jobflow.local.ecs.instances import Instances
+from airflow_jobflow.local.ecs.task import Container, Ending, Start, Task, interruption, log_stream, now
+from airflow_jobflow.local.job_environment import ON_EC2, ON_FARGATE, job_environment
 from airflow_jobflow.local.processes import Process
 from airflow_jobflow.local.publisher import Publisher
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from airflow_jobflow.local.ecs.instances import Place
     from airflow_jobflow.local.ecs.model import Json
     from airflow_jobflow.local.service import Shared
 
@@ -50,18 +52,22 @@ class Tasks:
         self._hosts = itertools.count(10)
         self._events: Publisher[Json] = Publisher("ecs-events", self._publish)
         self.lock = threading.RLock()
+        self.instances = Instances(backend, shared.settings)
         self.by_id: dict[str, Task] = {}
 
     def close(self) -> None:
         """Deliver the last events. Call it when all tasks have ended."""
         self._events.close()
 
-    def start(self, start: Start, capacity_provider: str | None, tags: list[dict[str, str]]) -> Task:
+    def start(
+        self, start: Start, capacity_provider: str | None, tags: list[dict[str, str]], place: Place | None = None
+    ) -> Task:
         """Add a task, queue its first container, and return the task. Call it under the lock.
 
         :param start: the request.
         :param capacity_provider: its capacity provider, if any.
         :param tags: its tags.
+        :param place: where it runs. Default None: on Fargate.
         """
         task_id = uuid.uuid4().hex
         tagged = Tagged(start.arn("task", task_id), tags)
@@ -71,8 +77,8 @@ class Tasks:
             start=start,
             task_id=task_id,
             capacity_provider=capacity_provider,
-            to_be_interrupted=capacity_provider == "FARGATE_SPOT"
-            and self._shared.faults.interrupts_spot(_texts(start)),
+            place=place,
+            to_be_interrupted=model.is_spot(capacity_provider) and self._shared.faults.interrupts_spot(_texts(start)),
             tagged=tagged,
             containers=[
                 Container(
@@ -129,7 +135,8 @@ class Tasks:
             container.begun = True
             self._advance(task)
             own = {each["name"]: each.get("value", "") for each in container.definition["environment"]}
-            variables = job_environment(task.start.region, execution_env=ON_FARGATE, own=own)
+            where = ON_FARGATE if task.start.on_fargate else ON_EC2
+            variables = job_environment(task.start.region, execution_env=where, own=own)
             return Command(model.arguments(container.definition), variables)
 
     def _advance(self, task: Task) -> None:
@@ -205,7 +212,7 @@ class Tasks:
         task.started_at = now()
         self._move(task, model.RUNNING)
         if task.to_be_interrupted:
-            self.end(task, Ending(model.SPOT, model.REASONS[model.SPOT]))
+            self.end(task, interruption(task))
 
     def lines(self, container: Container, lines: Sequence[str]) -> None:
         """Write lines to the log of a container.
@@ -248,6 +255,8 @@ class Tasks:
         if task.ending is not None and all_stopped and task.stopped_at is None:
             self._move(task, model.DEPROVISIONING)
             task.stopped_at = now()
+            if task.place is not None:
+                self.instances.release(task.place)
             self._move(task, model.STOPPED)
 
     def _grace(self, ending: Ending) -> float:

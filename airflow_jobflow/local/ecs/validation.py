@@ -9,8 +9,17 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, Final
 
-from airflow_jobflow.jobs.fargate_sizes import is_size
-from airflow_jobflow.local.ecs.model import MAX_LISTED, PENDING, PLATFORM_VERSION, PROVIDERS, RUNNING, STOPPED
+from airflow_jobflow.jobs.fargate_sizes import CPU, MEMORY, is_size, units
+from airflow_jobflow.local.ecs.model import (
+    AWSVPC,
+    FARGATE,
+    MAX_LISTED,
+    PENDING,
+    PLATFORM_VERSION,
+    PROVIDERS,
+    RUNNING,
+    STOPPED,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -21,12 +30,18 @@ MAX_OVERRIDES: Final = 8192
 CLIENT_TOKEN: Final = re.compile(r"[!-~]{1,64}")
 LONGEST_STARTED_BY: Final = 128
 FAMILY: Final = re.compile(r"[\w-]{1,255}", re.ASCII)
+MAX_CONSTRAINTS: Final = 10
+MAX_STRATEGIES: Final = 5
 TASK_IDS: Final = (32, 36)
 """The possible lengths of a task's id."""
 
 
 def _strategy(request: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
     return request.get("capacityProviderStrategy") or ()
+
+
+def _constraints(request: Mapping[str, Any]) -> Sequence[Mapping[str, Any]]:
+    return request.get("placementConstraints") or ()
 
 
 RUN_RULES: Final[Sequence[tuple[Callable[[Mapping[str, Any]], bool], str]]] = (
@@ -54,6 +69,29 @@ RUN_RULES: Final[Sequence[tuple[Callable[[Mapping[str, Any]], bool], str]]] = (
     (
         lambda it: len(json.dumps(it.get("overrides", {}), separators=(",", ":"))) > MAX_OVERRIDES,
         f"Container Overrides length must be at most {MAX_OVERRIDES}",
+    ),
+    (
+        lambda it: len({item["capacityProvider"] in PROVIDERS for item in _strategy(it)}) > 1,
+        (
+            "A capacity provider strategy cannot contain a mix of capacity providers using Auto Scaling groups and "
+            "Fargate providers."
+        ),
+    ),
+    (
+        lambda it: it.get("launchType") == "MANAGED_INSTANCES",
+        "Managed instances require a capacity provider strategy.",
+    ),
+    (
+        lambda it: len(_constraints(it)) > MAX_CONSTRAINTS,
+        f"placementConstraints can have at most {MAX_CONSTRAINTS} entries",
+    ),
+    (
+        lambda it: len(it.get("placementStrategy") or ()) > MAX_STRATEGIES,
+        f"placementStrategy can have at most {MAX_STRATEGIES} entries",
+    ),
+    (
+        lambda it: any(each.get("type") == "memberOf" and not each.get("expression") for each in _constraints(it)),
+        "The constraint memberOf requires an expression.",
     ),
 )
 """Invalid values that RunTask rejects, with AWS's messages where they are known."""
@@ -134,6 +172,17 @@ def containers_error(definition: Mapping[str, Any]) -> str | None:
     return next((f"Container.{name} should not be null or empty." for name in missing), None)
 
 
+def fargate_error(definition: Mapping[str, Any]) -> str | None:
+    """Return why Fargate rejects a task definition that requires it (a ClientException), or None.
+
+    :param definition: the task definition.
+    """
+    if (mode := definition.get("pidMode", "task")) != "task":
+        rule = f"do not support pidMode '{mode}'. The supported value for pidMode is 'task'."
+        return f"Tasks using the Fargate launch type {rule}"
+    return size_error(definition, {}) or role_error(definition)
+
+
 def role_error(definition: Mapping[str, Any]) -> str | None:
     """Return that Fargate needs an execution role to write the log of a task, or None.
 
@@ -157,17 +206,63 @@ def size_error(definition: Mapping[str, Any], overrides: Mapping[str, Any]) -> s
     return f"No Fargate configuration exists for given values: {cpu} CPU, {memory} memory."
 
 
-def request_error(definition: Mapping[str, Any], request: Mapping[str, Any]) -> str | None:
+def memory_error(definition: Mapping[str, Any]) -> str | None:
+    """Return that a container has no memory, which it or the task definition must have, or None.
+
+    :param definition: the task definition.
+    """
+    if definition.get("memory"):
+        return None
+    containers = definition["containerDefinitions"]
+    without = (each["name"] for each in containers if not (each.get("memory") or each.get("memoryReservation")))
+    rule = "At least one of 'memory' or 'memoryReservation' must be specified."
+    return next((f"Invalid setting for container '{name}'. {rule}" for name in without), None)
+
+
+def instance_size_error(definition: Mapping[str, Any], request: Mapping[str, Any]) -> str | None:
+    """Return that the size of a task on an instance is invalid (a ClientException), or None.
+
+    :param definition: the task definition.
+    :param request: the request of RunTask or StartTask.
+    """
+    for name, pattern in {"cpu": CPU, "memory": MEMORY}.items():
+        size = request.get("overrides", {}).get(name) or definition.get(name)
+        if size and units(pattern, size) < 1:
+            return f"Invalid '{name}' setting for task."
+    return None
+
+
+def launch_type_error(request: Mapping[str, Any], launch_type: str) -> str | None:
+    """Return why a launch type does not support a request (an InvalidParameterException), or None.
+
+    :param request: the request of RunTask or StartTask.
+    :param launch_type: the launch type.
+    """
+    if launch_type == FARGATE:
+        is_placed = _constraints(request) or request.get("placementStrategy")
+        return "Task placement is not supported with launch type FARGATE." if is_placed else None
+    if request.get("platformVersion"):
+        return f"The platform version must be null when specifying an {launch_type} launch type."
+    if request.get("networkConfiguration", {}).get("awsvpcConfiguration", {}).get("assignPublicIp") == "ENABLED":
+        return "Assign public IP is not supported for this launch type."
+    return None
+
+
+def request_error(definition: Mapping[str, Any], request: Mapping[str, Any], launch_type: str) -> str | None:
     """Return why a request does not match its task definition (an InvalidParameterException), or None.
 
     :param definition: the task definition.
-    :param request: the request of RunTask.
+    :param request: the request of RunTask or StartTask.
+    :param launch_type: the launch type.
     """
     network = request.get("networkConfiguration", {}).get("awsvpcConfiguration")
-    if network is None:
-        return "Network Configuration must be provided when networkMode 'awsvpc' is specified."
-    if not network.get("subnets"):
-        return "subnets can not be empty."
+    if launch_type == FARGATE or definition.get("networkMode") == AWSVPC:
+        if network is None:
+            return "Network Configuration must be provided when networkMode 'awsvpc' is specified."
+        if not network.get("subnets"):
+            return "subnets can not be empty."
+    elif network is not None:
+        return "Network Configuration is not valid for the given networkMode of this task definition."
     names = {container["name"] for container in definition["containerDefinitions"]}
     for override in request.get("overrides", {}).get("containerOverrides", ()):
         if override.get("name") not in names:

@@ -15,8 +15,8 @@ const MAX_LOG_LINES = 200; // of an earlier try
 const LOCAL_PAGES = "/jobflow-console/"; // path of the pages of a local AWS
 const NOTES = "jobflow_jobs", RESULT = "return_value"; // keys of XComs
 
-const NOUNS = { batch: "Batch job", ecs: "Fargate task", glue_crawl: "Glue crawl", glue_run: "Glue job run" };
-const OPERATORS = /^(Batch(Job|Map)|Fargate(Task|Map)|Glue(Crawl|JobRun))(Operator|Sensor)$/u;
+const NOUNS = { batch: "Batch job", ecs: "ECS task", glue_crawl: "Glue crawl", glue_run: "Glue job run" };
+const OPERATORS = /^(Batch(Job|Map)|(Ecs|Fargate)(Task|Map)|Glue(Crawl|JobRun))(Operator|Sensor)$/u;
 const ENDED_STATES = new Set(["success", "failed", "skipped", "upstream_failed", "removed"]); // of a task
 const PREPARED = new Set(["STARTING", "ACTIVATING", "PROVISIONING"]); // statuses of a job that is being started
 const isPrepared = (status, service) => PREPARED.has(status) || (status === "PENDING" && service === "ecs");

@@ -11,7 +11,7 @@ import pytest
 from airflow.sdk.exceptions import TaskDeferred
 
 from airflow_jobflow import exceptions
-from airflow_jobflow.jobs import ecs, ecs_snapshot
+from airflow_jobflow.jobs import ecs_snapshot
 from airflow_jobflow.local import Faults
 from airflow_jobflow.operators.ecs import FargateTaskOperator
 from airflow_jobflow.operators.ecs_parameters import FARGATE_PARAMETERS
@@ -363,7 +363,7 @@ def test_statuses_and_stop_codes_are_those_of_botocore() -> None:
 
     model: Any = botocore.session.get_session().get_service_model("ecs")
     codes = set(model.shape_for("TaskStopCode").enum)
-    assert {*ecs_snapshot.BY_REQUEST, *ecs.INTERRUPTIONS, "TaskFailedToStart", "EssentialContainerExited"} <= codes
+    assert {*ecs_snapshot.BY_REQUEST, "TaskFailedToStart", "EssentialContainerExited"} <= codes
     said = set(FARGATE_PARAMETERS.members.values()) | {"launchType", "count", "clientToken", "startedBy"}
     on_ec2_only = {"placementConstraints", "placementStrategy"}
     assert said | on_ec2_only == set(model.operation_model("RunTask").input_shape.members)

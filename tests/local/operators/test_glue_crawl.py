@@ -31,7 +31,7 @@ def kit_with(here: Callable[[Any], None], eventually: Any) -> Iterator[Callable[
     """Return a function that creates a local AWS with the given settings for this process."""
     servers: list[LocalAws] = []
 
-    def make(**settings: float) -> GlueKit:
+    def make(**settings: Any) -> GlueKit:
         servers.append(LocalAws(slots=1, settings=Settings(**settings)).__enter__())
         here(servers[-1])
         return GlueKit(servers[-1], eventually)

@@ -23,7 +23,7 @@ LONG_AGO = "2026-01-01T00:00:00"
 NEVER = datetime(2100, 1, 1, tzinfo=UTC)
 
 
-def servers(**settings: float) -> Iterator[LocalAws]:
+def servers(**settings: Any) -> Iterator[LocalAws]:
     """Return a function that starts a local AWS with the given settings."""
     with LocalAws(slots=1, settings=Settings(**settings)) as server:
         yield server

@@ -10,6 +10,7 @@ import pytest
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs import ecs, ecs_snapshot
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
+from airflow_jobflow.jobs.starting import NotStarted
 from tests.unit.jobs.scripted_calls import ScriptedClient, refused
 
 DEFINITION = "arn:aws:ecs:eu-west-1:1:task-definition/d:1"
@@ -211,3 +212,21 @@ def test_the_log_of_a_running_task_is_found_on_request() -> None:
     assert seen.counting("router").state is JobState.RUNNING
     ended = stopped(main=0)
     assert ecs.with_final_details(client, ended) is ended
+
+
+@pytest.mark.parametrize(
+    ("reasons", "fault"),
+    [
+        (["MemberOf placement constraint unsatisfied.", "RESOURCE:MEMORY"], Fault.NO_CAPACITY),
+        (["MemberOf placement constraint unsatisfied.", "AGENT"], Fault.NO_CAPACITY),
+        (["ATTRIBUTE", "MemberOf placement constraint unsatisfied."], Fault.REJECTED),
+        (["RESOURCE:CPU", "RESOURCE:CPU"], Fault.NO_CAPACITY),
+        ([], Fault.TRANSIENT),
+    ],
+)
+def test_one_full_instance_is_enough_to_wait_for(reasons: list[str], fault: Fault) -> None:
+    """RunTask has a failure for each instance, and only some of them may suit the task."""
+    with pytest.raises(NotStarted) as error:
+        ecs.started({"tasks": [], "failures": [{"arn": "i", "reason": reason} for reason in reasons]})
+    assert error.value.fault is fault
+    assert str(error.value) == ("; ".join(dict.fromkeys(reasons)) or "RunTask returned neither a task nor a reason")

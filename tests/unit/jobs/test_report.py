@@ -74,10 +74,10 @@ def test_the_message_of_a_failed_map() -> None:
     """It is like that of an array, with items."""
     item = ChildFailure(2, failed(reason=SPOT))
     text = map_failure(
-        "Fargate task", "etl", "2 of 3 items succeeded, 1 failed", causes.SPOT_RECLAIMED, failed=[2], children=[item]
+        "ECS task", "etl", "2 of 3 items succeeded, 1 failed", causes.SPOT_RECLAIMED, failed=[2], children=[item]
     )
     assert text == (
-        "Map etl of Fargate tasks failed: 2 of 3 items succeeded, 1 failed.\n"
+        "Map etl of ECS tasks failed: 2 of 3 items succeeded, 1 failed.\n"
         "Why: The host under the job was taken away, as happens with Spot capacity. Run it again, or use On-Demand "
         "capacity.\n"
         "Failed items (1): 2\n"
