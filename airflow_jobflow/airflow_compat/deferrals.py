@@ -70,7 +70,9 @@ def timeout_of(trigger: Any) -> datetime | None:
 
 
 def set_timeout(trigger: Any, timeout: datetime | None) -> None:
-    """Set when Airflow itself ends the deferral, see ``timeout_of``, on a trigger that runs inside another one.
+    """Set when Airflow itself ends the deferral, on a trigger that runs inside another one.
+
+    Relies on the same attribute as ``timeout_of`` (3.2.1, 3.3.2).
 
     :param trigger: the inner trigger.
     :param timeout: the timeout of the outer one.

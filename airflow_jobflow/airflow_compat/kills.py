@@ -1,8 +1,8 @@
 """Kills of deferred tasks: Airflow 3.3 calls a trigger's ``on_kill``; on Airflow 3.2 this module calls it.
 
-Airflow 3.3 writes a log line before it calls ``on_kill``, in a thread. If it cancels the trigger again in that time, a
-second later, it does not call ``on_kill`` at all (read and run: 3.3.2). That happens if many tasks are killed at once,
-because their lines fill the pipe to the log. So the kill begins with the first cancellation.
+Airflow 3.3 writes a log line in a thread before it calls ``on_kill``. If that takes more than a second, Airflow cancels
+the trigger again and does not call ``on_kill`` (read and run: 3.3.2): for example when many tasks are killed at once,
+whose lines fill the pipe to the log. So the kill begins with the first cancellation.
 
 How Airflow 3.2 kills a deferred task (read and run: 3.2.1): like 3.3, it cancels the trigger every second until the
 trigger has ended. But its cancellations carry no message, so they look like those of a triggerer that shuts down, and
