@@ -191,4 +191,4 @@ def _with_changes(
 def _with_change(error: JobflowError, change: dict[str, Any]) -> JobflowError:
     """Return an exception that says what the next attempt changes."""
     text = f"{error}\nThe next attempt: {change['text']}."
-    return type(error)(text, outcome=error.outcome, diagnosis=error.diagnosis, change=change)
+    return type(error)(text, outcome=error.outcome, diagnosis=error.diagnosis, change=change, log_lines=error.log_lines)

@@ -310,6 +310,7 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
             raise map_unfinished.timed_out(self._map, event)
         if event["error"]:
             raise map_unfinished.could_not_continue(self._map, event)
+        self._execution.jobs.outcome_builder.copied.update(event.get("copied") or ())
         self._map.record_end(event["statuses"])
         if self._killed:
             message = f"{map_result.progress(event)}. {map_unfinished.stopped_by_trigger(event)}"

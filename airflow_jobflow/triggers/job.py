@@ -99,11 +99,12 @@ class JobTrigger(WaitTrigger):
       ``credentials`` (there were none, or AWS did not accept them), ``unanswerable``.
     - ``limit``: which deadline has passed, ``deadline`` or ``queue_deadline``; None if none has.
     - ``links``: the URLs in the last progress report, as above.
+    - ``copied``: the ids of jobs whose last log lines are in the task's log.
     - ``stopped``: the ids of jobs that were stopped because of the deadline.
     - ``unstopped``: ``{id: message}``, the jobs that could not be stopped at the deadline. A triggerer reports them
       after 25 s, and retries for ten more minutes; a worker retries for five minutes.
 
-    Both are empty without ``cancel_on_timeout``. If ``limit`` is set, a job that is in neither has ended.
+    The last two are empty without ``cancel_on_timeout``. If ``limit`` is set, a job that is in neither has ended.
     """
 
     def __init__(
@@ -203,6 +204,7 @@ class JobTrigger(WaitTrigger):
             "errors": self._errors,
             "limit": limit,
             "links": self._progress.links,
+            "copied": self._logs.copied() if self._logs else [],
             "stopped": self._stopper.stopped,
             "unstopped": dict(self._stopper.unstopped),
         }

@@ -194,6 +194,7 @@ class JobWait:
 
         :param event: the event of the trigger.
         """
+        self.jobs.outcome_builder.copied.update(event.get("copied") or ())
         if not event["limit"] or event.get("stopped") or event.get("unstopped") or not event["job_ids"]:
             return dict(event)
         seen = {**snapshots(event), **self.jobs.describe_now(event["job_ids"])}

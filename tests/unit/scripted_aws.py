@@ -20,7 +20,7 @@ class ScriptedAws:
     :param busy: whether the crawler is already running. Default False.
     """
 
-    region, partition, may_tag = "eu-west-1", "aws", True
+    region, partition, may_tag, valid_until = "eu-west-1", "aws", True, float("inf")
 
     def __init__(self, job: JobState = JobState.RUNNING, *, busy: bool = False) -> None:
         self.job, self.busy = job, busy
@@ -103,7 +103,12 @@ class ScriptedAws:
         """Respond with the definition."""
         side = {"name": "side", "image": "i", "essential": False}
         containers = [{"name": "main", "image": "i", "essential": True}, side]
-        return {"taskDefinition": {"containerDefinitions": containers, "taskDefinitionArn": "d"}}
+        return {
+            "taskDefinition": {
+                "containerDefinitions": containers,
+                "taskDefinitionArn": "arn:aws:ecs:eu-west-1:123456789012:task-definition/d:1",
+            }
+        }
 
     def register_task_definition(self, **_: Any) -> Any:
         """Answer."""
