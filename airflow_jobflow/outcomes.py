@@ -51,6 +51,7 @@ class OutcomeBuilder:
     :param container: the name of the container that counts. Default None: the one that AWS's rules make decide.
     :param name: what the task calls its job, for messages on a job that was never described. Default: not known.
     :param children: filled with the snapshots of the failed children of an array, by index.
+    :param copied: the ids of jobs whose last log lines are in the task's log already. Default none.
     """
 
     service: str
@@ -60,6 +61,7 @@ class OutcomeBuilder:
     container: str | None = None
     name: str = ""
     children: dict[int, Snapshot] = field(default_factory=dict)
+    copied: set[str] = field(default_factory=set)
 
     def watch_error(self, errors: Mapping[str, Mapping[str, str]], seen: Mapping[str, Snapshot]) -> JobflowError:
         """Return the exception for jobs that cannot be polled any more.
@@ -198,17 +200,20 @@ class OutcomeBuilder:
         failed: Sequence[int] = (),
         children: Sequence[ChildFailure] = (),
     ) -> JobflowError:
+        logged = children[0].snapshot if children else snapshot
+        lines, is_copied = self.last_lines(logged), logged.job_id in self.copied
         message = failure(
             self.module.DISPLAY_NAME,
             snapshot,
             diagnosis,
             failed=failed,
             children=children,
-            log_lines=self.last_lines(children[0].snapshot if children else snapshot),
+            log_lines=lines,
+            log_is_copied=is_copied,
             console_url=outcome.console_url,
         )
         error = JobStopped if snapshot.stopped_by_request else JobFailed
-        return error(message, outcome=outcome.to_dict(), diagnosis=diagnosis)
+        return error(message, outcome=outcome.to_dict(), diagnosis=diagnosis, log_lines=lines if is_copied else ())
 
     def outcome(
         self,
@@ -284,14 +289,17 @@ class OutcomeBuilder:
     def last_lines(self, snapshot: Snapshot, *, arrival: float | None = None, retry: Retry | None = None) -> list[str]:
         """Return the last lines of a job's log for an error, or one line that says why there are none.
 
-        A job without a log stream, for example one that never started, has no lines.
+        A job without a log stream, for example one that never started, has no lines. For a pod, one line says so.
 
         :param snapshot: the last snapshot of the job.
         :param arrival: see ``jobs.logs.last_lines``.
         :param retry: how long a failed call is retried. Default ``DETAILS``.
         """
-        if not snapshot.log or not self.log_lines:
+        if not self.log_lines:
             return []
+        if not snapshot.log:
+            pod = (snapshot.details or {}).get("pod")
+            return [f"(no log: AWS names no container of pod {pod} that was started)"] if pod else []
         region = snapshot.log.region or self.access.region_name
         try:
             client = service_client(dataclasses.replace(self.access, region_name=region), logs.CLIENT)
@@ -314,4 +322,4 @@ def combined_failure(failures: Sequence[JobflowError], outcomes: Sequence[dict[s
     worst = by_cause[explained.cause] if explained else serious[0]
     text = combined_failures([str(worst), *(str(error) for error in failures if error is not worst)])
     outcome: Any = list(outcomes) if len(outcomes) > 1 else outcomes[0]
-    return type(worst)(text, outcome=outcome, diagnosis=worst.diagnosis, change=worst.change)
+    return type(worst)(text, outcome=outcome, diagnosis=worst.diagnosis, change=worst.change, log_lines=worst.log_lines)

@@ -9,6 +9,7 @@ Invariants:
 from __future__ import annotations
 
 import threading
+import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,22 @@ MAX_BUILD_DELAY = 5.0
 
 READS = ("describe_", "list_", "get_", "batch_get_")
 """Prefixes of operations whose responses are never empty."""
+
+
+class _Sending(threading.local):
+    """The request that a thread prepares."""
+
+    valid_until = float("inf")
+
+
+_sending = _Sending()
+
+
+def _refuse_if_late(**_: object) -> None:
+    """Refuse a request that must not be sent any more, after everything that may take time has been done."""
+    if time.time() > _sending.valid_until:
+        message = "not sent, because the check that must precede it is too old: did the process stand still?"
+        raise CallError(Fault.TRANSIENT, message, sent=False)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,14 +110,16 @@ class Boto3Client:
         """
         return self._get().client.meta
 
-    def invoke(self, operation: str, parameters: dict[str, Any]) -> Any:
+    def invoke(self, operation: str, parameters: dict[str, Any], valid_until: float = float("inf")) -> Any:
         """Make one call, once, and return the response. Blocks.
 
         :param operation: boto3's name of the operation, such as ``describe_jobs``.
         :param parameters: those of the boto3 method.
-        :raises CallError: there was no response, or AWS refused the call.
+        :param valid_until: when the request must not be sent any more, in seconds since the epoch. Default: never.
+        :raises CallError: there was no response, AWS refused the call, or it was not sent in time.
         """
         built = self._get()
+        _sending.valid_until = valid_until
         try:
             response = getattr(built.client, operation)(**parameters)
             if hasattr(response.get("Body"), "read"):  # a stream: the connection may be lost while it is read
@@ -161,6 +180,7 @@ class Boto3Client:
         try:
             client = self._access.client(self._name, timeout=self._timeout)
             raw_json.register(client)
+            client.meta.events.register("before-send", _refuse_if_late)
         except Exception as error:
             failed = CallError.from_error(error, CLIENT_CREATION)
             with self._state_lock:

@@ -103,6 +103,7 @@ class Call:
         self._rate = rate
         self._turn_at = turn_at
         self._has_begun = turn_at is not None
+        self.valid_until = float("inf")
         self.in_flight_since: float | None = None
         """When the current request was sent, by the monotonic clock; None between two requests."""
 
@@ -151,7 +152,7 @@ class Call:
         sent_at = self.in_flight_since = time.monotonic()
         stats.incr(f"jobflow.aws.{self._client.name}.calls")
         try:
-            response = self._client.invoke(operation, parameters)
+            response = self._client.invoke(operation, parameters, self.valid_until)
         except CallError as error:
             stats.incr(f"jobflow.aws.{self._client.name}.{error.fault.value}")
             if error.fault is Fault.THROTTLED:

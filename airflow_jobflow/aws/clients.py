@@ -192,14 +192,15 @@ class ServiceClient:
         """The AWS partition of the region. Blocks if the client has to be built."""
         return str(self._boto3.meta().partition)
 
-    def invoke(self, operation: str, parameters: dict[str, Any]) -> Any:
+    def invoke(self, operation: str, parameters: dict[str, Any], valid_until: float = float("inf")) -> Any:
         """Make one call, once, and return the response. Blocks.
 
         :param operation: boto3's name of the operation, such as ``describe_jobs``.
         :param parameters: those of the boto3 method.
-        :raises CallError: there was no response, or AWS refused the call.
+        :param valid_until: when the request must not be sent any more, in seconds since the epoch. Default: never.
+        :raises CallError: there was no response, AWS refused the call, or it was not sent in time.
         """
-        return self._boto3.invoke(operation, parameters)
+        return self._boto3.invoke(operation, parameters, valid_until)
 
 
 class Turns:

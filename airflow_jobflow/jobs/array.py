@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from airflow_jobflow.jobs.environment import MAX_BATCH_OVERRIDES_LENGTH, with_variables
+from airflow_jobflow.jobs.environment import MAX_BATCH_OVERRIDES_LENGTH, variables, with_variables
 
 ROUNDING = 1e-6
 """The allowance for rounding in binary fractions: 18.4 % of 375 is 69, not a little less."""
@@ -100,6 +100,19 @@ def as_plain_job(request: Mapping[str, Any]) -> dict[str, Any]:
     if others := [{"jobId": each["jobId"]} for each in request.get("dependsOn", []) if "jobId" in each]:
         job["dependsOn"] = others
     return job
+
+
+def without_index_of_one(overrides: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    """Return container overrides without the index of an array of one, which scripts take for granted.
+
+    :param overrides: ``containerOverrides``; None if there are none.
+    :return: None if there are none.
+    """
+    if not overrides or variables(overrides).get(INDEXES) != "0":
+        return dict(overrides) if overrides else None
+    others = [each for each in overrides["environment"] if each["name"] != INDEXES]
+    rest = {name: value for name, value in overrides.items() if name != "environment"}
+    return {**rest, "environment": others} if others else rest or None
 
 
 def _that_fit(indexes: Iterable[int], room: int) -> Iterator[list[int]]:

@@ -6,6 +6,8 @@ This module relies on the following behaviour of Batch:
 - An array parent is PENDING while its children run, and has neither exit code nor log.
 - SubmitJob has no client token, so a job whose submit response was lost is found by its name, see ``batch_search``.
 - TerminateJob ends a job in any state, unlike CancelJob. It overwrites ``statusReason``.
+- The main node of a multi-node job decides its result. When it has ended, Batch stops the others. A failure of another
+  node stops nothing. Node 2 of job ``a`` is described as ``a#2``.
 """
 
 from __future__ import annotations
@@ -35,6 +37,9 @@ CLIENT = "batch"
 DISPLAY_NAME = "Batch job"
 BATCH_SIZE = 100
 RETENTION = "at least 24 hours"
+
+NODES_SHOWN = 10
+"""The most failed nodes of a multi-node job in its details."""
 
 STATES = {
     "SUBMITTED": JobState.SUBMITTED,
@@ -68,14 +73,13 @@ def snapshot(job: Mapping[str, Any]) -> Snapshot:
     state = STATES.get(job["status"], JobState.RUNNING)
     containers, essential = batch_containers.read(job)
     container = deciding(containers, essential, succeeded=state is JobState.SUCCEEDED)
-    nodes = job.get("nodeProperties") if "nodeDetails" not in job else None
     array = _array(job)
     return Snapshot(
         job_id=job["jobId"],
         name=job["jobName"],
         state=state,
         status=job["status"],
-        reason=job.get("statusReason"),
+        reason=job.get("statusReason") or batch_containers.last_attempt(job).get("statusReason"),
         container_reason=container.get("reason"),
         exit_code=container.get("exitCode"),
         attempt=len(batch_containers.attempts(job)) + (job["status"] in ("STARTING", "RUNNING")),
@@ -91,7 +95,7 @@ def snapshot(job: Mapping[str, Any]) -> Snapshot:
         partition=partition or "aws",
         definition=job.get("jobDefinition"),
         queue=job.get("jobQueue"),
-        details={"main_node": nodes["mainNode"]} if nodes and "mainNode" in nodes else None,
+        details=batch_containers.details(job),
         resources=batch_containers.resources(job) if state.ended else None,
         run_seconds=_run_seconds(job) if state.ended and not array else None,
         fargate="FARGATE" in job.get("platformCapabilities", ()),
@@ -170,21 +174,57 @@ def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:  # no
 
 
 def with_final_details(call: Call, snapshot: Snapshot) -> Snapshot:
-    """Add the log and the result of a multi-node job's main node, if the job itself has none. At most one call.
+    """Add what only the nodes of a multi-node job say. Makes no call for other jobs.
+
+    One call adds the log and the result of the main node, if the job itself has none. If the job has failed, another
+    call adds the nodes that failed before the main node.
 
     :param call: makes the API calls.
     :param snapshot: the last one of a job that has ended.
-    :raises CallError: the main node cannot be described.
+    :raises CallError: the nodes cannot be described.
     """
     node = (snapshot.details or {}).get("main_node")
-    if node is None or snapshot.log:
+    if node is None:
         return snapshot
-    main = describe(call, [f"{snapshot.job_id}#{node}"]).get(f"{snapshot.job_id}#{node}")
+    if not snapshot.log:
+        snapshot = _with_main_node(call, snapshot, f"{snapshot.job_id}#{node}")
+    if snapshot.state is not JobState.FAILED or snapshot.stopped_by_request:
+        return snapshot
+    failed = _failed_nodes(call, snapshot, node)
+    return replace(snapshot, details={**(snapshot.details or {}), "failed_nodes": failed}) if failed else snapshot
+
+
+def _with_main_node(call: Call, snapshot: Snapshot, node_id: str) -> Snapshot:
+    main = describe(call, [node_id]).get(node_id)
     if main is None:
         return snapshot
-    exit_code = main.exit_code if snapshot.exit_code is None else snapshot.exit_code
-    reason = snapshot.container_reason or main.container_reason
-    return replace(snapshot, exit_code=exit_code, container_reason=reason, log=main.log, containers=main.containers)
+    return replace(
+        snapshot,
+        exit_code=main.exit_code if snapshot.exit_code is None else snapshot.exit_code,
+        container_reason=snapshot.container_reason or main.container_reason,
+        log=main.log,
+        containers=main.containers,
+        details={**(main.details or {}), **(snapshot.details or {})},
+    )
+
+
+def _failed_nodes(call: Call, snapshot: Snapshot, main_node: int) -> dict[str, str]:
+    """Return how the first nodes failed that failed before the main node, which may have failed because of them."""
+    listed = [
+        (iso(each.get("stoppedAt")) or "", each["nodeProperties"]["nodeIndex"], each)
+        for page in pages(call, "list_jobs", multiNodeJobId=snapshot.job_id, jobStatus="FAILED")
+        for each in page["jobSummaryList"]
+        if "nodeIndex" in each.get("nodeProperties", {})
+    ]
+    # Without the time at which the job ended, every failed node may be the cause. Times compare as text.
+    earlier = [each for each in sorted(listed) if each[0] < (snapshot.stopped_at or "~") and each[1] != main_node]
+    return {str(index): _how_it_failed(node) for _, index, node in earlier[:NODES_SHOWN]}
+
+
+def _how_it_failed(node: Mapping[str, Any]) -> str:
+    container = node.get("container", {})
+    code = f"exit code {container['exitCode']}" if "exitCode" in container else ""
+    return ", ".join(filter(None, [code, container.get("reason") or node.get("statusReason")]))
 
 
 log_streams = container_streams

@@ -3,7 +3,8 @@
 - A plain job has one container, without a name, in ``container``.
 - A job with ``ecsProperties`` has several containers there. Only there does Batch say which are essential.
 - A job on EKS has the containers of its pod, all of them essential, and init containers in ``eksProperties``.
-- A multi-node job has no ``container``. Its ``nodeProperties`` define its nodes, of which the main node counts.
+- A multi-node job has no ``container``. Its ``nodeProperties`` define its nodes, of which the main node counts. Ranges
+  of nodes may be nested; the narrowest one applies.
 
 The results of an attempt's containers are in ``attempts``, or ``eksAttempts`` on EKS, by name.
 """
@@ -61,6 +62,34 @@ def attempts(job: Json) -> Sequence[Json]:
     return [each for each in job.get("eksAttempts") or () if job["status"] in ENDED or "stoppedAt" in each]
 
 
+def last_attempt(job: Json) -> Json:
+    """Return the attempt that counts: of a job that has ended its last one, else the running one, if AWS lists it.
+
+    :param job: of a DescribeJobs response.
+    """
+    if job["status"] in ENDED:
+        return [{}, *attempts(job)][-1]
+    return next((each for each in job.get("eksAttempts") or () if "stoppedAt" not in each), {})
+
+
+def details(job: Json) -> dict[str, Any] | None:
+    """Return which node of a multi-node job is the main one, or which pod ran a job on EKS; None for other jobs.
+
+    :param job: of a DescribeJobs response.
+    """
+    nodes = job.get("nodeProperties") or {}
+    if "mainNode" in nodes and "nodeDetails" not in job:
+        return {"main_node": nodes["mainNode"], "nodes": nodes.get("numNodes")}
+    attempt, pod = last_attempt(job), _main_node(job).get("eksProperties", {}).get("podProperties", {})
+    found = {
+        "cluster": attempt.get("eksClusterArn", "").rpartition("/")[2],
+        "namespace": attempt.get("podNamespace") or pod.get("metadata", {}).get("namespace"),
+        "pod": attempt.get("podName") or pod.get("podName"),
+        "node": attempt.get("nodeName") or pod.get("nodeName"),
+    }
+    return {name: value for name, value in found.items() if value} if found["pod"] else None
+
+
 def read(job: Json) -> tuple[Sequence[Json], Collection[str]]:
     """Return the containers of a job in the order of their definition, and the names of the essential ones.
 
@@ -68,9 +97,7 @@ def read(job: Json) -> tuple[Sequence[Json], Collection[str]]:
     """
     if job.get("container"):
         return [job["container"]], ()
-    # While the job runs, none of the ended attempts counts.
-    last = [{}, *attempts(job)][-1] if job["status"] in ENDED else {}
-    defined = _main_node(job)
+    last, defined = last_attempt(job), _main_node(job)
     if "eksProperties" in defined or "containers" in last:
         return _of_pod(
             defined.get("eksProperties", {}).get("podProperties", {}), last, is_failed=job["status"] == FAILED
@@ -106,22 +133,20 @@ def _nodes(job: Json) -> list[tuple[Json, int]]:
     nodes = job.get("nodeProperties") or {}
     if "numNodes" not in nodes:
         return [(job, 1)]
-    groups: Sequence[Json] = nodes.get("nodeRangeProperties", [])
-    return [
-        (each, sum(_includes(each.get("targetNodes", ""), node) for node in range(nodes["numNodes"])))
-        for each in groups
-    ]
+    of_each = [_range_of(nodes, node) for node in range(nodes["numNodes"])]
+    return [(group, sum(each is group for each in of_each)) for group in nodes.get("nodeRangeProperties", [])]
 
 
 def _amounts(container: Json) -> dict[str, float]:
-    """Return the resources of one container; on EKS, its limits."""
+    """Return the resources of one container; on EKS what it requests, which is what Kubernetes reserves for it."""
     requirements = {each.get("type"): each.get("value") for each in container.get("resourceRequirements", [])}
-    limits = container.get("resources", {}).get("limits") or container.get("resources", {}).get("requests") or {}
-    memory = str(limits.get("memory", ""))
+    of_pod = container.get("resources", {})
+    reserved = {**of_pod.get("limits", {}), **of_pod.get("requests", {})}
+    memory = str(reserved.get("memory", ""))
     given = {
-        "vcpu": requirements.get("VCPU") or container.get("vcpus") or limits.get("cpu"),
+        "vcpu": requirements.get("VCPU") or container.get("vcpus") or reserved.get("cpu"),
         "gib": requirements.get("MEMORY") or container.get("memory") or memory[:-2],
-        "gpu": requirements.get("GPU") or limits.get("nvidia.com/gpu"),
+        "gpu": requirements.get("GPU") or reserved.get("nvidia.com/gpu"),
     }
     amounts = {unit: _number(value) for unit, value in given.items()}
     amounts["gib"] *= GIB_PER_UNIT.get(memory[-2:], GIB_PER_UNIT["Mi"])
@@ -156,19 +181,24 @@ def _of_pod(pod: Json, last: Json, *, is_failed: bool) -> tuple[Sequence[Json], 
 def _main_node(job: Json) -> Json:
     """Return what defines a job's containers: for a multi-node job the node range of its main node."""
     nodes = job.get("nodeProperties") or {}
-    groups: Sequence[Json] = nodes.get("nodeRangeProperties", [])
-    main = nodes.get("mainNode", 0)
-    return next((group for group in groups if _includes(group.get("targetNodes", ""), main)), job)
+    return _range_of(nodes, nodes.get("mainNode", 0)) or job
 
 
-def _includes(nodes: str, node: int) -> bool:
-    """Return whether a range of nodes, ``2``, ``0:3``, ``:3`` or ``4:``, includes one."""
+def _range_of(nodes: Json, node: int) -> Json | None:
+    """Return the properties that apply to a node: those of the narrowest range that includes it; None if none does."""
+    ranges = [(_bounds(each.get("targetNodes", "")), each) for each in nodes.get("nodeRangeProperties", [])]
+    including = [(last - first, each) for (first, last), each in ranges if first <= node <= last]
+    return min(including, key=lambda each: each[0], default=(0, None))[1]
+
+
+def _bounds(nodes: str) -> tuple[float, float]:
+    """Return the first and the last node of a range: ``2``, ``0:3``, ``:3`` or ``4:``. An invalid one is empty."""
     first, colon, last = nodes.partition(":")
     try:
         lowest = int(first or 0)
-        return lowest <= node <= (int(last) if last else node if colon else lowest)
+        return lowest, int(last) if last else float("inf") if colon else lowest
     except ValueError:
-        return False
+        return 0, -1
 
 
 def _containers(tasks: Sequence[Json]) -> list[Json]:

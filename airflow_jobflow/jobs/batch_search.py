@@ -118,11 +118,13 @@ def find_of_any_try(call: Call, queue: str, prefix: str, end: str) -> str | None
 
 
 def find(call: Call, queue: str, name: str) -> str | None:
-    """Return the id of the newest job with exactly this name in a queue, or None. One ListJobs call.
+    """Return the id of the job with exactly this name in a queue, or None. One ListJobs call; more if pages are empty.
+
+    The name has the token of an attempt, so no job of an earlier attempt has it.
 
     :param call: makes the API calls.
     :param queue: name or ARN of the queue.
-    :param name: of the job.
+    :param name: of the job, as ``attempt_name`` returned it, and what follows it for a part or an item.
     """
-    answer = call("list_jobs", jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [name]}])
-    return next((job["jobId"] for job in answer["jobSummaryList"] if job["jobName"] == name), None)
+    listed = pages(call, "list_jobs", jobQueue=queue, filters=[{"name": "JOB_NAME", "values": [name]}])
+    return next((job["jobId"] for page in listed for job in page["jobSummaryList"] if job["jobName"] == name), None)

@@ -10,6 +10,10 @@ from airflow_jobflow.faults import CallError, Fault
 
 Result = TypeVar("Result")
 
+START_WITHIN = 10.0
+"""Seconds after a check that no other process starts a job within which the job must be started. Less than the time
+after which Airflow moves the triggers of a triggerer that does not answer."""
+
 REMEMBERED_FOR = 60.0
 """Seconds for which a value that was read is reused."""
 
@@ -22,6 +26,10 @@ class Call(Protocol):
 
     may_tag: bool
     """Whether jobs are started with tags: not for a while after AWS has denied it."""
+
+    valid_until: float
+    """When no request may be sent any more, because what was checked before it may have changed, in seconds since the
+    epoch. Then the call fails without being sent."""
 
     @property
     def memory(self) -> MutableMapping[Hashable, tuple[float, Any]]:

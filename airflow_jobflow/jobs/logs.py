@@ -12,9 +12,10 @@ Invariants:
 
 from __future__ import annotations
 
+import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +48,14 @@ MAX_LINE_BYTES = 2_048
 
 MAX_STREAMED_LINE_BYTES = 8_192
 """The same in a log that is copied. AWS allows lines of 1 MB."""
+
+POD_LOGS = "/aws/containerinsights/"
+"""The beginning of the log groups of pods on EKS."""
+
+NO_POD_LOG = (
+    " Batch does not say where pods log; this is where Fluent Bit writes if the cluster has Container Insights."
+)
+"""What is added to AWS's message about a pod's log that does not exist."""
 
 NO_STREAM = "ResourceNotFoundException"
 """The error code for a log group or stream that does not exist, or not yet."""
@@ -96,12 +105,8 @@ def next_page(call: Call, log: LogStream, token: str | None, since: int) -> LogP
     except CallError as error:
         if error.code != NO_STREAM:
             raise
-        return LogPage((), None, since, error.message)
-    lines = [
-        _cut(line, MAX_STREAMED_LINE_BYTES, note=True)
-        for event in page["events"]
-        for line in _lines(event.get("message") or "")
-    ]
+        return LogPage((), None, since, f"{error.message}{about_missing(log)}")
+    lines = [_cut(line, MAX_STREAMED_LINE_BYTES, note=True) for event in page["events"] for line in _lines(event, log)]
     newest = max((event.get("timestamp", 0) for event in page["events"]), default=0)
     return LogPage(lines, page.get("nextForwardToken"), newest)
 
@@ -135,7 +140,15 @@ def last_lines(
         lines, missing = _read(call, log, count, most_bytes)
     if lines:
         return _fit(lines, most_bytes)
-    return [f"(no lines in {log}: {missing or 'it is empty'})"]
+    return [f"(no lines in {log}: {missing or 'it is empty'}{about_missing(log) if missing else ''})"]
+
+
+def about_missing(log: LogStream) -> str:
+    """Return what to say about a log stream that does not exist, in addition to AWS's message; empty for nothing.
+
+    :param log: the log stream.
+    """
+    return NO_POD_LOG if log.group.startswith(POD_LOGS) else ""
 
 
 def last_line_with(call: Call, log: LogStream, mark: str) -> str | None:
@@ -155,7 +168,7 @@ def last_line_with(call: Call, log: LogStream, mark: str) -> str | None:
                 raise
             return None
         for event in reversed(page["events"]):
-            for line in reversed(_lines(event.get("message") or "")):
+            for line in reversed(_lines(event, log)):
                 if line.startswith(mark):
                     return line
         before = page.get("nextBackwardToken")
@@ -176,7 +189,7 @@ def _read(call: Call, log: LogStream, count: int, most_bytes: int) -> tuple[list
             if error.code != NO_STREAM:
                 raise
             return [], error.message
-        lines[:0] = [line for event in page["events"] for line in _lines(event.get("message") or "")]
+        lines[:0] = [line for event in page["events"] for line in _lines(event, log)]
         before = page.get("nextBackwardToken")
         enough = len(lines) >= count or sum(min(len(line), MAX_LINE_BYTES) for line in lines) >= most_bytes
         if enough or not before or before == parameters.get("nextToken"):
@@ -185,10 +198,23 @@ def _read(call: Call, log: LogStream, count: int, most_bytes: int) -> tuple[list
     return lines[-count:], ""
 
 
-def _lines(message: str) -> list[str]:
+def _lines(event: Mapping[str, Any], log: LogStream) -> list[str]:
     """Return the printable lines of an event; of a progress bar, which overwrites itself, only the last state."""
+    message = event.get("message") or ""
+    if log.group.startswith(POD_LOGS):
+        message = _of_pod(message)
     shown = (line.rstrip("\r").rpartition("\r")[2] for line in message.rstrip("\r\n").split("\n"))
     return [UNPRINTABLE.sub("\ufffd", ESCAPE_SEQUENCE.sub("", line)) for line in shown]
+
+
+def _of_pod(message: str) -> str:
+    """Return the line that a pod wrote. Fluent Bit adds what it knows of the pod, in JSON."""
+    try:
+        record = json.loads(message)
+    except ValueError:
+        return message
+    line = record.get("log") if isinstance(record, dict) else None
+    return line if isinstance(line, str) else message
 
 
 def _fit(lines: Sequence[str], most_bytes: int) -> list[str]:

@@ -38,7 +38,8 @@ LAST_USED: Final = "airflow_jobflow_last_used"
 ALSO_MATCHES: Final = "airflow_jobflow_also_matches"
 """The tag with the hash of the previous revision as AWS described it, if it did not match the request.
 
-If AWS describes the new revision in the same way, AWS itself has changed the form, and the revision matches.
+If AWS describes the new revision in the same way, AWS itself has changed the form, and the revision matches. Without
+permission to tag, a revision is compared with the one before it instead.
 """
 
 ACTIVE: Final = "ACTIVE"
@@ -89,11 +90,12 @@ class Registry(ABC):
     """The definitions of a service."""
 
     @abstractmethod
-    def newest(self, call: Call, name: str) -> Revision | None:
+    def newest(self, call: Call, name: str, *, before: int | None = None) -> Revision | None:
         """Return the newest active revision of a name, or None. One describe call.
 
         :param call: makes the API calls.
         :param name: of the definition, without a revision.
+        :param before: a number of a revision, to return the one before it. Default None: the newest of all.
         :raises CallError: it cannot be described.
         """
 
@@ -138,10 +140,15 @@ class Registry(ABC):
 class BatchRegistry(Registry):
     """The job definitions of Batch. See ``Registry``."""
 
-    def newest(self, call: Call, name: str) -> Revision | None:
+    def newest(self, call: Call, name: str, *, before: int | None = None) -> Revision | None:
         """Return the newest active revision of a name."""
         listed = pages(call, "describe_job_definitions", jobDefinitionName=name, status=ACTIVE)
-        described = [each for page in listed for each in page["jobDefinitions"]]
+        described = [
+            each
+            for page in listed
+            for each in page["jobDefinitions"]
+            if before is None or int(each["revision"]) < before
+        ]
         found = max(described, key=lambda each: int(each["revision"]), default=None)
         return None if found is None else self._revision(found)
 
@@ -176,10 +183,10 @@ class BatchRegistry(Registry):
 class EcsRegistry(Registry):
     """The task definitions of ECS. See ``Registry``."""
 
-    def newest(self, call: Call, name: str) -> Revision | None:
+    def newest(self, call: Call, name: str, *, before: int | None = None) -> Revision | None:
         """Return the newest active revision of a family."""
         try:
-            return self._described(call, name)
+            return self._described(call, name if before is None else f"{name}:{before - 1}")
         except CallError as error:
             if error.fault is not Fault.REJECTED or error.code != "ClientException":
                 raise
@@ -239,7 +246,7 @@ def find_or_register(call: Call, service: str, request: Mapping[str, Any], today
     if found is not None:
         differing = definitions.differences(service, request, found.content)
         form = definitions.digest(definitions.comparable(service, found.content))
-        if not differing or found.tags.get(ALSO_MATCHES) == form:
+        if not differing or _is_form_of_aws(call, service, found, form):
             _note_use(call, registry, found, today)
             log.info("Using definition %s", found.name)
             return found.name
@@ -252,6 +259,15 @@ def find_or_register(call: Call, service: str, request: Mapping[str, Any], today
     registered = _register(call, registry, request, tags)
     log.info("Registered definition %s", registered.name)
     return registered.name
+
+
+def _is_form_of_aws(call: Call, service: str, revision: Revision, form: str) -> bool:
+    """Return whether AWS described the revision before this one in the same form, so that it has changed both."""
+    if MANAGED in revision.tags:
+        return revision.tags.get(ALSO_MATCHES) == form
+    name, _, number = revision.name.rpartition(":")
+    previous = REGISTRIES[service].newest(call, name, before=int(number)) if number != "1" else None
+    return previous is not None and definitions.digest(definitions.comparable(service, previous.content)) == form
 
 
 def _register(call: Call, registry: Registry, request: Mapping[str, Any], tags: Mapping[str, str]) -> Revision:

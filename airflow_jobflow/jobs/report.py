@@ -12,7 +12,7 @@ from airflow_jobflow.jobs.model import ChildFailure, Snapshot
 from airflow_jobflow.jobs.wording import sentence
 
 CHILDREN_SHOWN = 3
-"""The most failed children of an array, or items of a map, in a message."""
+"""The most failed children of an array, nodes of a job, or items of a map, in a message."""
 
 NEVER_SEEN = {
     REFUSED: " could not be started",
@@ -53,6 +53,7 @@ def failure(
     failed: Sequence[int] = (),
     children: Sequence[ChildFailure] = (),
     log_lines: Sequence[str] = (),
+    log_is_copied: bool = False,
     console_url: str | None = None,
 ) -> str:
     """Return the message of a failed job: which one, how and why it failed, and what to do about it.
@@ -63,6 +64,7 @@ def failure(
     :param failed: for an array, the indexes that failed. Default none.
     :param children: these children as they were last described, the most significant first. Default none.
     :param log_lines: the last lines of the job's log, or of the first child's. Default none.
+    :param log_is_copied: whether these are in the task's log already, so that they are not repeated. Default False.
     :param console_url: the job's page in AWS's console. Default none.
     """
     verb = "was stopped" if snapshot.stopped_by_request else "failed"
@@ -73,16 +75,26 @@ def failure(
         which = index_ranges(failed) or "which ones could not be found out"
         lines.append(f"Failed children ({count} of {snapshot.array.size}): {which}")
         lines += _failed(children)
-    return "\n".join([*lines, *evidence(log_lines, console_url, of=f" of [{children[0].index}]" if children else "")])
+    if nodes := (snapshot.details or {}).get("failed_nodes"):
+        shown = "; ".join(f"[{node}] {how}" for node, how in list(nodes.items())[:CHILDREN_SHOWN])
+        lines.append(f"Nodes that failed before the main node, the first one first: {shown}")
+    of = f" of [{children[0].index}]" if children else ""
+    return "\n".join([*lines, *evidence(log_lines, console_url, of=of, is_copied=log_is_copied)])
 
 
-def evidence(log_lines: Sequence[str], console_url: str | None = None, *, of: str = "") -> list[str]:
+def evidence(
+    log_lines: Sequence[str], console_url: str | None = None, *, of: str = "", is_copied: bool = False
+) -> list[str]:
     """Return the last lines of a message: the log, and the link to the console.
 
     :param log_lines: the last lines of the job's log.
     :param console_url: the job's page in AWS's console. Default none.
     :param of: whose log it is, after a space. Default: the job's.
+    :param is_copied: whether the lines are in the task's log already, so that they are not repeated. Default False.
     """
+    if is_copied:
+        lines = [f"The last lines of the log{of or ' of the job'} are in the log of this task (stream_logs)."]
+        return [*lines, *evidence((), console_url)]
     lines = [f"Last lines of the log{of}:", *(f"  | {line}" for line in log_lines)] if log_lines else []
     return [*lines, f"Console: {console_url}"] if console_url else lines
 
@@ -111,6 +123,7 @@ def map_failure(
     failed: Sequence[int],
     children: Sequence[ChildFailure],
     log_lines: Sequence[str] = (),
+    log_is_copied: bool = False,
 ) -> str:
     """Return the message of a failed map: how many items failed, which, why, and the most significant of them.
 
@@ -121,11 +134,13 @@ def map_failure(
     :param failed: the indexes of the items that failed or were stopped.
     :param children: the failed items as they were last described, the most significant first.
     :param log_lines: the last lines of the first item's log. Default none.
+    :param log_is_copied: as for ``failure``.
     """
     lines = [f"Map {name} of {noun}s failed: {reason}."]
     lines += [f"Why: {diagnosis}"] if diagnosis else []
     lines += [f"Failed items ({len(failed)}): {index_ranges(failed)}", *_failed(children)]
-    return "\n".join([*lines, *evidence(log_lines, of=f" of [{children[0].index}]" if children else "")])
+    of = f" of [{children[0].index}]" if children else ""
+    return "\n".join([*lines, *evidence(log_lines, of=of, is_copied=log_is_copied)])
 
 
 def _failed(children: Sequence[ChildFailure]) -> list[str]:

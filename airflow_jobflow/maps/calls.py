@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import logging
+import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -26,6 +27,7 @@ from airflow_jobflow.aws import Access, Call, Retry, backoff, full_jitter, run, 
 from airflow_jobflow.exceptions import CapacityUnavailable
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs import service as job_service
+from airflow_jobflow.jobs.calls import START_WITHIN
 from airflow_jobflow.jobs.maps import Found, Start, map_service
 from airflow_jobflow.jobs.starting import LOOKUPS, NotStarted
 from airflow_jobflow.maps.ownership import Ownership
@@ -132,6 +134,7 @@ class MapCalls:
                 raise MapCancelled("the task was killed")
             if self.ownership.is_lost:
                 raise OwnershipLost
+            call.valid_until = time.time() + START_WITHIN
             job_id = self._map.start(call, self._job_group, request, which)
             self.unrecorded.add(job_id)
             return job_id

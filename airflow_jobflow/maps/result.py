@@ -72,6 +72,8 @@ def failure(
     """
     children, diagnosis = _explain(ended)
     diagnosis = diagnosis and diagnosis.on(outcome_builder.service)
+    lines = outcome_builder.last_lines(children[0].snapshot) if children else []
+    is_copied = bool(children) and children[0].snapshot.job_id in outcome_builder.copied
     message = report.map_failure(
         outcome_builder.module.DISPLAY_NAME,
         name,
@@ -79,12 +81,13 @@ def failure(
         diagnosis,
         failed=outcome["array"]["failed_indexes"],
         children=children,
-        log_lines=outcome_builder.last_lines(children[0].snapshot) if children else (),
+        log_lines=lines,
+        log_is_copied=is_copied,
     )
     stopped = bool(children) and all(child.snapshot.stopped_by_request for child in children)
     stopped = stopped and len(children) == ended.statuses.count(map_statuses.FAILED)
     error = JobStopped if stopped else JobFailed
-    return error(message, outcome=outcome, diagnosis=diagnosis)
+    return error(message, outcome=outcome, diagnosis=diagnosis, log_lines=lines if is_copied else ())
 
 
 def _explain(ended: PreviousResults) -> tuple[list[ChildFailure], Diagnosis | None]:

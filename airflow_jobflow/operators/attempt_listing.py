@@ -21,6 +21,8 @@ from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from airflow_jobflow.jobs.calls import START_WITHIN
+
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.calls import Call
 
@@ -69,7 +71,7 @@ def find_attempt(
 ) -> str | None:
     """Return the id of the job that an attempt has started, or None. Blocks.
 
-    When it returns None, the listing is recent, and the turn of the next call has come.
+    When it returns None, the listing is recent, and the turn of the next call has come. That call must be sent soon.
 
     :param call: makes the API calls.
     :param key: equal for tasks that can share a listing.
@@ -97,4 +99,5 @@ def find_attempt(
                 return found
         call.wait_for_turn()
         if clock() - relied_on <= MAX_AGE:
+            call.valid_until = clock() + START_WITHIN
             return None

@@ -85,6 +85,10 @@ def reject_contradictions(values: Mapping[str, Any], *, redrive: bool) -> None:
             raise invalid_parameter("array_size", values["array_size"], rule)
         PARAMETERS["array_size"].check("array_properties['size']", array["size"])
     elsewhere = next((name for name in NOT_IN_CONTAINER_OVERRIDES if name in values), None)
+    for name in (*NOT_IN_CONTAINER_OVERRIDES, "container_overrides", "image") if elsewhere else ():
+        if name in values and name != elsewhere:
+            rule = f"cannot be combined with {elsewhere}, which is for jobs of another type"
+            raise invalid_parameter(name, values[name], rule)
     for name in batch_request.SHORT_FORMS if elsewhere else ():
         if name in values:
             rule = f"is short for a part of container_overrides, which does not apply with {elsewhere}; set it there"

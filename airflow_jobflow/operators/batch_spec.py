@@ -188,6 +188,7 @@ class BatchJobSpec(JobSpec):
     ) -> str:
         """Submit a job, unless an earlier try has, and return its id."""
         from airflow_jobflow.jobs import batch, batch_search
+        from airflow_jobflow.jobs.array import without_index_of_one
         from airflow_jobflow.jobs.environment import start_without_if_rejected
         from airflow_jobflow.jobs.owner import with_owner_tags
         from airflow_jobflow.jobs.starting import start_tagged
@@ -206,7 +207,7 @@ class BatchJobSpec(JobSpec):
             return found or start_tagged(call, start, with_variables, {**with_variables, "tags": tags})
 
         def start(call: Call, full: Mapping[str, Any]) -> str:
-            plain = {**full, "containerOverrides": request.get("containerOverrides")}
+            plain = {**full, "containerOverrides": without_index_of_one(request.get("containerOverrides"))}
             plain = {name: value for name, value in plain.items() if value is not None}
             return start_without_if_rejected(call, batch.submit, full, plain)
 

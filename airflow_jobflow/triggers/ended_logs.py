@@ -40,6 +40,8 @@ class EndedLogs:
         self._module = job_service(service)
         self._writer = writer
         self._container = container
+        self.copied: set[str] = set()
+        """The ids of the jobs whose last lines were copied."""
 
     async def copy(self, ended: Mapping[str, Snapshot], count: int) -> None:
         """Copy the last lines of at most ``MAX_JOBS`` jobs. What cannot be read is logged as missing.
@@ -56,6 +58,7 @@ class EndedLogs:
             try:
                 client = service_client(access, logs.CLIENT)
                 lines = await run(client, _last_lines, source, count, most_bytes, retry=DETAILS)
+                self.copied.add(snapshot.job_id)
             except CallError as error:
                 lines = [f"(the log could not be read: {error})"]
             await self._note(f"Last lines of {self._module.DISPLAY_NAME} {snapshot.job_id} in {source}:")

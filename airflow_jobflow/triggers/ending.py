@@ -1,7 +1,7 @@
 """The end of a task in the triggerer: it stores what a worker would store.
 
-Only for a task whose jobs have succeeded and that loses nothing (see ``trigger_eligibility``). Every other task is
-resumed on a worker.
+Only for a task whose jobs have reached their target and that loses nothing (see ``trigger_eligibility``). Every other
+task is resumed on a worker.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from airflow.triggers.base import TaskSuccessEvent
 from airflow_jobflow.airflow_compat.xcoms import set_xcom
 from airflow_jobflow.aws import ONCE, Access, run_blocking, service_client
 from airflow_jobflow.jobs import service as job_service
-from airflow_jobflow.jobs.model import JobState, Snapshot
+from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.links import KEY, pages
 from airflow_jobflow.metrics import publish_usage
 from airflow_jobflow.outcomes import OutcomeBuilder
@@ -51,10 +51,8 @@ async def success(
     :param returns: what the task returns, one of the constants of this module.
     :param noted: the console URLs that are stored for the task already. Default None, for none.
     :param result: where the one job writes its result. Default None: it has none.
-    :return: None if a worker must end the task: a job has not succeeded, or its result could not be pushed.
+    :return: None if a worker must end the task, because its result could not be pushed.
     """
-    if any(snapshot.state is not JobState.SUCCEEDED for snapshot in seen):
-        return None
     links: dict[str, Any] = {}
     try:
         if returns != NOTHING:

@@ -72,6 +72,10 @@ class JobLogs:
                 names_jobs=names_jobs,
             )
 
+    def copied(self) -> list[str]:
+        """Return the ids of the jobs whose last lines were copied."""
+        return sorted(self._ended.copied | (self._live.copied() if self._live else set()))
+
     def observe(self, snapshot: Snapshot) -> None:
         """Copy the log of a job from now on, if logs are copied live. Of an array nothing is copied before its end.
 

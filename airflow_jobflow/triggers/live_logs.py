@@ -26,7 +26,7 @@ from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
 from airflow_jobflow.log_readers import shared_log_reader
 from airflow_jobflow.outcomes import DETAILS
-from airflow_jobflow.polling.log_stream import Page, Stream
+from airflow_jobflow.polling.log_stream import START, Page, Stream
 from airflow_jobflow.triggers.job_log_writer import JobLogWriter
 from airflow_jobflow.triggers.log_positions import LogPositions
 
@@ -67,10 +67,17 @@ class LiveLogs:
         self._container = container
         self._names_jobs = names_jobs
         self._copies: dict[LogStream, _Copy] = {}
-        self._located: set[str] = set()
-        """The ids of jobs whose log streams are known, or are being looked up."""
+        self._located: set[tuple[str, int]] = set()
+        """The ids and attempts of jobs whose log streams are known, or are being looked up."""
         self._tasks: set[asyncio.Task[None]] = set()
         self._is_finishing = self._is_closed = False
+
+    def copied(self) -> set[str]:
+        """Return the ids of the jobs that wrote lines, all of which were copied."""
+        copies = self._copies.values()
+        return {copy.job_id for copy in copies if copy.has_lines} - {
+            copy.job_id for copy in copies if not copy.is_complete
+        }
 
     def observe(self, snapshot: Snapshot) -> None:
         """Copy the logs of a job from now on, if their streams are known.
@@ -79,11 +86,12 @@ class LiveLogs:
         """
         if self._is_closed:
             return
+        attempt = (snapshot.job_id, snapshot.attempt)
         if streams := self._module.log_streams(snapshot):
-            self._located.add(snapshot.job_id)
+            self._located.add(attempt)
             self._copy(snapshot, streams)
-        elif snapshot.state is not JobState.SUBMITTED and snapshot.job_id not in self._located:
-            self._located.add(snapshot.job_id)
+        elif snapshot.state is not JobState.SUBMITTED and attempt not in self._located:
+            self._located.add(attempt)
             self._spawn(self._locate(snapshot))
 
     async def _locate(self, snapshot: Snapshot) -> None:
@@ -92,10 +100,12 @@ class LiveLogs:
         try:
             snapshot = await run(client, self._module.with_final_details, snapshot, retry=DETAILS)
         except CallError:
-            self._located.discard(snapshot.job_id)  # tried again when the job changes
+            self._located.discard((snapshot.job_id, snapshot.attempt))  # tried again when the job changes
             return
         if streams := self._module.log_streams(snapshot):
             self._copy(snapshot, streams)
+        elif "pod" in (snapshot.details or {}) and not snapshot.state.ended:
+            await self._note(f"{self._called(snapshot)} runs in a pod, so its log is copied when it has ended")
         elif snapshot.started_at or not snapshot.state.ended:
             await self._note(f"{self._called(snapshot)} has no log in CloudWatch Logs yet, so none is copied")
 
@@ -118,12 +128,15 @@ class LiveLogs:
         """Copy one stream to its end."""
         try:
             position = await self._positions.load(source)
+            copy.has_lines = position != START
             with shared_log_reader(self._access, source.region).subscribe(source, position) as stream:
                 copy.started(stream)
                 async for page in stream:
                     await self._write(copy, page, source, called)
+                    copy.has_lines |= bool(page.lines)
                     if self._positions.lines >= self._max_lines:
                         return
+            copy.is_complete = True
         except CallError as error:
             await self._note(f"The log of {called} cannot be copied from {source}: {error}")
         except Exception:  # the wait continues, whatever it is
@@ -184,6 +197,8 @@ class _Copy:
     def __init__(self, job_id: str, prefix: str) -> None:
         self.job_id = job_id
         self.prefix = prefix
+        self.has_lines = self.is_complete = False
+        """Whether it has any lines, and whether all of them were copied."""
         self._stream: Stream[LogStream] | None = None
         self._ended_at: float | None = None
 

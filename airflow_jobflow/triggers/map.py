@@ -95,6 +95,7 @@ class MapTrigger(WaitTrigger):
       ``unanswerable`` (AWS refuses calls), ``failed`` (an unexpected error in the trigger).
     - ``unstopped``: None if no job had to be stopped, else ``{"count": how many could not be stopped, "ids": their
       packed ids, "message": for people}``.
+    - ``copied``: the ids of failed items' jobs whose last log lines are in the task's log.
     - ``times``: when the first job was created, when the first started, and when the last ended.
     - ``usage``: what the jobs used, see ``jobs.usage.Usage``; None if that is not known.
     """
@@ -197,8 +198,7 @@ class MapTrigger(WaitTrigger):
                 log.exception("Unexpected error: the map cannot continue; its running jobs are not stopped")
             unstopped = await runner.shut_down(stop_reason, stop_timeout=stop_timeout)
             log.info("%s", self._state.progress())
-            if error is None and limit is None:
-                await self._copy_logs()
+            copied = await self._copy_logs() if error is None and limit is None else []
             return {
                 "statuses": self._state.statuses,
                 "lines": await asyncio.to_thread(pack, self._state.lines()),
@@ -208,25 +208,28 @@ class MapTrigger(WaitTrigger):
                 "unstopped": None
                 if unstopped is None
                 else {"count": len(unstopped.job_ids), "ids": pack(unstopped.job_ids), "message": str(unstopped)},
+                "copied": copied,
                 "times": runner.times,
                 "usage": runner.usage and dataclasses.asdict(runner.usage),
             }
         finally:
             await runner.close()
 
-    async def _copy_logs(self) -> None:
-        """Copy the last lines of failed items into the task's log, if ``stream_logs`` is set."""
-        if self.stream_logs:
-            failed = await asyncio.to_thread(_failed_items, self._state.lines())
-            logs = JobLogs(
-                self.access,
-                self.service,
-                stream_logs="failed",
-                max_log_lines=self.max_log_lines,
-                container=self.container_name,
-                task_instance=self.task_instance,
-            )
-            await logs.finish_map(failed)
+    async def _copy_logs(self) -> list[str]:
+        """Copy the last lines of failed items into the task's log, if ``stream_logs`` is set; return the jobs' ids."""
+        if not self.stream_logs:
+            return []
+        failed = await asyncio.to_thread(_failed_items, self._state.lines())
+        logs = JobLogs(
+            self.access,
+            self.service,
+            stream_logs="failed",
+            max_log_lines=self.max_log_lines,
+            container=self.container_name,
+            task_instance=self.task_instance,
+        )
+        await logs.finish_map(failed)
+        return logs.copied()
 
     def _progress_report(self, times: Sequence[str | None]) -> Callable[[], dict[str, Any]]:
         """Return a function that builds the progress report for the current state."""

@@ -6,6 +6,7 @@ Invariant: a task fails for its own reason, even if the report cannot be written
 from __future__ import annotations
 
 import importlib.metadata
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from airflow_jobflow.jobs.model import Snapshot
     from airflow_jobflow.ui.task_report import TaskReport
 
+log = logging.getLogger(__name__)
+
 
 @contextmanager
 def reporting_failures(report: TaskReport, context: Context) -> Iterator[None]:
@@ -38,6 +41,9 @@ def reporting_failures(report: TaskReport, context: Context) -> Iterator[None]:
             yield
         except AirflowException as error:
             report_failure(report, context, error)
+            if isinstance(error, JobflowError) and error.__cause__ is not None:
+                log.debug("The causes of the failure:", exc_info=error)
+                error.__cause__ = None  # its message quotes them; Airflow would log the traceback of each
             raise
 
 
@@ -67,6 +73,7 @@ def report_failure(report: TaskReport, context: Context, error: BaseException) -
 
 
 def _note(report: TaskReport, error: BaseException, page: str | None) -> dict[str, Any]:
+    from airflow_jobflow.jobs.report import evidence
     from airflow_jobflow.ui import notes
 
     ours = error if isinstance(error, JobflowError) else None
@@ -74,7 +81,7 @@ def _note(report: TaskReport, error: BaseException, page: str | None) -> dict[st
     seen = report.event if isinstance(report.event, Mapping) else {}
     return notes.of_failure(
         report.service,
-        str(error),
+        "\n".join([str(error), *evidence(ours.log_lines if ours else ())]),
         outcomes=[outcomes] if isinstance(outcomes, Mapping) else outcomes,
         diagnosis=ours.diagnosis if ours else None,
         children=report.failed_children,

@@ -59,7 +59,7 @@ class Airflow:
 class Script:
     """Makes calls that a function answers instead of AWS."""
 
-    may_tag, region, partition = False, "us-east-1", "aws"
+    may_tag, region, partition, valid_until = False, "us-east-1", "aws", float("inf")
 
     @property
     def memory(self) -> dict[Any, Any]:

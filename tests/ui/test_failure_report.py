@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import email.message
 import importlib.metadata
+import logging
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -187,6 +189,21 @@ def test_a_failure_before_any_job_has_a_note(kit: Any, parameters: dict[str, Any
         operator.execute(context)
     note = context["ti"].xcoms[KEY]
     assert (note["error"], note["jobs"], note["final"]) == (str(refused.value), [], True)
+
+
+def test_a_rejected_start_is_one_exception_in_the_log(
+    kit: Any, parameters: dict[str, Any], context: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its message quotes AWS's error. The exceptions that caused it are logged for debugging only."""
+    operator = job(kit, {**parameters, "job_queue": "no-such-queue"}, "true")
+    caplog.set_level(logging.DEBUG, "airflow_jobflow.ui.failure_report")
+    with pytest.raises(SubmissionRejected, match="no-such-queue") as refused:
+        operator.execute(context)
+    logged = "".join(traceback.format_exception(refused.value))
+    assert logged.count("Traceback") == 1
+    assert "botocore.errorfactory.ClientException" not in logged
+    [causes] = [record.exc_text for record in caplog.records if record.message == "The causes of the failure:"]
+    assert "botocore.errorfactory.ClientException" in str(causes)
 
 
 def test_the_note_of_a_skipped_sensor_has_the_reason(

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from airflow_jobflow.jobs.calls import START_WITHIN
 from airflow_jobflow.operators import attempt_listing
 from airflow_jobflow.operators.attempt_listing import MAX_AGE, RETENTION, SKEW, find_attempt
 from airflow_jobflow.triggers import start
@@ -20,7 +21,7 @@ class Aws:
     :param listing_takes, turn_takes: seconds.
     """
 
-    region, partition, may_tag = "eu-west-1", "aws", True
+    region, partition, may_tag, valid_until = "eu-west-1", "aws", True, float("inf")
 
     def __init__(self, *, listing_takes: float = 0.5, turn_takes: float = 0.0) -> None:
         self.now = 1000.0
@@ -110,6 +111,13 @@ def test_an_old_listing_is_repeated() -> None:
     assert aws.find() is None
     aws.now += 0.1
     assert aws.find() == "job"
+
+
+def test_a_submit_must_follow_the_lookup_soon() -> None:
+    """A process that is frozen in between must not send it when it wakes up."""
+    aws = Aws(listing_takes=0.5)
+    aws.find()
+    assert aws.valid_until == 1000.5 + START_WITHIN
 
 
 def test_a_process_that_is_frozen_while_it_waits_for_its_turn_lists_again() -> None:

@@ -248,6 +248,35 @@ ENDED: dict[str, tuple[Any, Mapping[str, Any], Aws]] = {
         event(jobs={"job-1": seen(JobState.FAILED, reason="Essential container in task exited", exit_code=1, log=LOG)}),
         Aws(),
     ),
+    "failed, and its log was copied": (
+        job(),
+        event(
+            jobs={"job-1": seen(JobState.FAILED, reason="Essential container in task exited", exit_code=1, log=LOG)},
+            copied=["job-1"],
+        ),
+        Aws(),
+    ),
+    "the pod started no container": (
+        job(),
+        event(
+            jobs={"job-1": seen(JobState.FAILED, container_reason="InvalidImageName", details={"pod": "aws-batch.1"})}
+        ),
+        Aws(),
+    ),
+    "another node failed first": (
+        job(),
+        event(
+            jobs={
+                "job-1": seen(
+                    JobState.FAILED,
+                    exit_code=1,
+                    log=LOG,
+                    details={"main_node": 0, "nodes": 8, "failed_nodes": {"5": "exit code 137, OutOfMemoryError"}},
+                )
+            }
+        ),
+        Aws(),
+    ),
     "a reason that nobody knows": (
         job(),
         event(jobs={"job-1": seen(JobState.FAILED, reason="The flux capacitor is misaligned.")}),

@@ -157,6 +157,8 @@ OPERATORS = {
     "pass_context",
     "result",
     "result_required",
+    "skip_on_exit_code",
+    "fail_on_exit_code",
 }
 SENSORS = {"poke_interval", "timeout"}
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from airflow_jobflow.exceptions import InvalidParameter
+from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs import batch_request
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
-from tests.unit.scripted_aws import map_requests
+from tests.unit.scripted_aws import ScriptedAws, context, map_requests
 
 
 def batch(**given: Any) -> dict[str, Any]:
@@ -152,6 +153,15 @@ def test_a_job_without_container_overrides_rejects_short_forms(elsewhere: str, n
 
 
 @pytest.mark.parametrize(
+    ("name", "value"), [("container_overrides", {}), ("eks_properties_override", {}), ("image", "busybox")]
+)
+def test_parameters_for_different_types_of_jobs_exclude_each_other(name: str, value: Any) -> None:
+    """AWS would reject them only after a definition was registered."""
+    with pytest.raises(InvalidParameter, match=f"{name}=.*cannot be combined with node_overrides"):
+        batch(**{"node_overrides": {}, name: value})
+
+
+@pytest.mark.parametrize(
     "given", [{"vcpus": 0}, {"vcpus": "many"}, {"memory": 1}, {"memory": 2.5}, {"gpus": 0}, {"environment": ["A=1"]}]
 )
 def test_a_wrong_size_is_rejected(given: dict[str, Any]) -> None:
@@ -186,6 +196,29 @@ def test_an_array_of_one_may_have_several_containers() -> None:
 
     job = as_plain_job(batch(array_size="1", ecs_properties_override={"taskProperties": []}, depends_on=[]))
     assert job.keys() == {"jobName", "jobQueue", "jobDefinition", "ecsPropertiesOverride"}
+
+
+@pytest.mark.parametrize("pass_context", [True, False])
+def test_an_array_of_one_may_run_on_eks(pass_context: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batch rejects the index there. It is 0, which scripts take for granted."""
+    given: Any = {"job_name": "n", "job_queue": "q", "job_definition": "on-eks", "array_size": 1}
+    aws, sent = ScriptedAws(), []
+
+    def submit_job(**request: Any) -> Any:
+        sent.append(request)
+        if "containerOverrides" in request:
+            message = "Container overrides or node overrides should not be set for Batch on EKS jobs."
+            raise CallError(Fault.REJECTED, f"SubmitJob: ClientException: {message}", "ClientException")
+        return {"jobId": "job-1"}
+
+    monkeypatch.setattr(aws, "submit_job", submit_job, raising=False)
+    task = BatchJobOperator(task_id="t", pass_context=pass_context, **given)
+    jobs, record = task._execution.jobs, task._execution.record
+    monkeypatch.setattr(jobs, "call", lambda function, *arguments, **_: function(aws, *arguments))
+    record._resolved_location = "here"
+    record.begin(cast("Any", context()))
+    assert task._execution.spec.submit(record, jobs) == ["job-1"]
+    assert [bool(request.get("containerOverrides")) for request in sent] == [True, False]
 
 
 # Fargate.

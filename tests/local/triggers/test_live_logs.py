@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from airflow_jobflow.exceptions import JobFailed
 from airflow_jobflow.local import CannedResponse, Faults
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.sensors.batch import BatchJobSensor
@@ -290,6 +291,30 @@ def test_an_operator_that_waits_on_the_worker_copies_logs(quick: Any, task_logs:
     assert written([line for _, line in task_logs.lines]) == ["line-1", "line-2"]
 
 
+@pytest.mark.parametrize(
+    ("parameters", "is_quoted"),
+    [
+        ({"stream_logs": True}, False),
+        ({"stream_logs": "failed"}, False),
+        ({"stream_logs": True, "max_log_lines": 1}, True),
+        ({"stream_logs": False}, True),
+    ],
+)
+def test_an_error_quotes_only_lines_that_the_log_does_not_have(
+    quick: Any, task_logs: TaskLogs, context: Any, parameters: dict[str, Any], is_quoted: bool
+) -> None:
+    """It says where they are instead, and the Jobs tab shows them in both cases."""
+    with pytest.raises(JobFailed) as raised:
+        job(quick, "echo line-1; echo line-2; exit 3", **parameters).execute(context)
+    text = str(raised.value)
+    assert ("  | line-2" in text) is is_quoted
+    assert ("The last lines of the log of the job are in the log of this task" in text) is not is_quoted
+    assert list(raised.value.log_lines) == ([] if is_quoted else ["line-1", "line-2"])
+    assert is_quoted or written([line for _, line in task_logs.lines]) == ["line-1", "line-2"]
+    assert "Last lines of the log:\n" in context["ti"].xcoms["jobflow_jobs"]["error"]
+    assert "  | line-2" in context["ti"].xcoms["jobflow_jobs"]["error"]
+
+
 def test_a_sensor_copies_the_logs_of_a_job_that_has_ended_before(
     quick: Any, task_logs: TaskLogs, context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -318,6 +343,23 @@ def test_a_map_copies_the_logs_of_its_failed_items(quick: Any, task_logs: TaskLo
     )
     items.execute(context)
     assert written([line for _, line in task_logs.lines]) == ["[0] item 0", "[2] item 2"]
+
+
+def test_the_error_of_a_map_or_an_array_does_not_repeat_a_log(quick: Any, task_logs: TaskLogs, context: Any) -> None:
+    """It names the item or child whose log was copied."""
+    common: Any = {"task_id": "t", "job_name": "j", "job_queue": quick.queue, "aws_conn_id": None, "deferrable": False}
+    common |= {
+        "job_definition": quick.define(["true"]),
+        "stream_logs": "failed",
+        "command": ["sh", "-c", "echo a; false"],
+    }
+    for operator in (BatchMapOperator(**common, items=[{}, {}]), BatchJobOperator(**common, array_size=2)):
+        with pytest.raises(JobFailed, match=r"lines of the log of \[\d\] are in the log of this task") as raised:
+            operator.execute(context)
+        assert "  | a" not in str(raised.value)
+        assert list(raised.value.log_lines) == ["a"]
+        assert "  | a" in context["ti"].xcoms["jobflow_jobs"]["error"]
+    assert any(line.endswith("a") for _, line in task_logs.lines)
 
 
 def test_a_wait_that_starts_in_the_triggerer_copies_logs() -> None:

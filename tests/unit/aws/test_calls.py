@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 import time
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,6 +14,7 @@ from botocore.exceptions import EndpointConnectionError, ReadTimeoutError
 from airflow_jobflow.airflow_compat.metrics import stats
 from airflow_jobflow.aws import (
     ONCE,
+    Access,
     Call,
     Rate,
     Retry,
@@ -27,6 +29,7 @@ from airflow_jobflow.aws.clients import MAX_THREADS
 from airflow_jobflow.aws.rate_limit import RateLimiter
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs import glue_run
+from airflow_jobflow.jobs.calls import START_WITHIN
 from tests.unit.aws.scripted_aws import Answer, Script, refusal
 from tests.unit.polling.scripted import settle
 
@@ -370,3 +373,28 @@ def test_a_request_that_hangs_beyond_all_timeouts_is_abandoned() -> None:
         go_on.set()
 
     asyncio.run(scenario())
+
+
+def test_a_start_that_was_held_up_is_not_sent_but_checked_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process was frozen between its check and the request; another process may have started the job."""
+    client, clock, pauses = service_client(Access(None, "eu-west-1"), "batch"), SimpleNamespace(now=1000.0), [60.0]
+    monkeypatch.setattr("airflow_jobflow.aws.boto3_client.time", SimpleNamespace(time=lambda: clock.now))
+    built, script, checked = client._boto3._get().client, Script(), []
+
+    def freeze(**_: Any) -> None:
+        clock.now += pauses.pop() if pauses else 0.0
+
+    def send(request: Any) -> Any:
+        return script.send(request, "before-send.batch.SubmitJob")
+
+    built.meta.events.register("before-sign", freeze)
+    monkeypatch.setattr(built._endpoint.http_session, "send", send)
+
+    def submit(call: Call) -> Any:
+        checked.append(clock.now)
+        call.valid_until = clock.now + START_WITHIN
+        return call("submit_job", jobName="n", jobQueue="q", jobDefinition="d")
+
+    run_blocking(client, submit, retry=Retry(longest_delay=0.0, repeatable=False))
+    assert checked == [1000.0, 1060.0]
+    assert len(script.requests) == 1

@@ -14,6 +14,7 @@ class ScriptedClient:
 
     region, partition = "eu-west-1", "aws"
     may_tag = True
+    valid_until = float("inf")
 
     @property
     def memory(self) -> dict[Any, Any]:

@@ -38,8 +38,10 @@ class Registered(ScriptedClient):
         return arn
 
     def newest(self, name: str) -> dict[str, Any] | None:
-        """The newest revision of a name or ARN."""
-        found = [each for each in self.definitions if name in (each["name"], each["arn"])]
+        """The newest revision of a name, or the one with a number or an ARN."""
+        found = [
+            each for each in self.definitions if name in (each["name"], each["arn"], each["arn"].rpartition("/")[2])
+        ]
         return found[-1] if found else None
 
     def describe_job_definitions(self, status: str, jobDefinitionName: str = "") -> Any:  # noqa: N803 -- boto3's

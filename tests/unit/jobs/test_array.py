@@ -9,7 +9,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from airflow_jobflow.jobs.array import INDEXES, Tolerance, index_ranges, indexes_of, rerun_requests
+from airflow_jobflow.jobs.array import (
+    INDEXES,
+    Tolerance,
+    index_ranges,
+    indexes_of,
+    rerun_requests,
+    without_index_of_one,
+)
 from airflow_jobflow.jobs.environment import MAX_BATCH_OVERRIDES_LENGTH
 
 
@@ -113,3 +120,13 @@ def test_only_dependencies_between_children_are_kept() -> None:
     request = {**SUBMIT, "dependsOn": [*others, {"type": "SEQUENTIAL"}]}
     assert [job.get("dependsOn") for _, job in rerun_requests(request, [1, 2])] == [[{"type": "SEQUENTIAL"}]]
     assert [job.get("dependsOn") for _, job in rerun_requests(request, [1])] == [None]
+
+
+def test_only_the_index_of_an_array_of_one_is_dispensable() -> None:
+    """Without it scripts take 0 for granted; whatever else is overridden must not be lost."""
+    index, other = {"name": INDEXES, "value": "0"}, {"name": "A", "value": "1"}
+    assert without_index_of_one({"environment": [index]}) is without_index_of_one(None) is None
+    assert without_index_of_one({"environment": [index, other], "memory": 1}) == {"environment": [other], "memory": 1}
+    assert without_index_of_one({"environment": [index], "command": ["a"]}) == {"command": ["a"]}
+    several = {"environment": [{"name": INDEXES, "value": "0-3"}]}
+    assert without_index_of_one(several) == several

@@ -289,14 +289,31 @@ def test_a_multi_node_job_uses_the_log_of_its_main_node(nodes: str, group: str) 
     attempt = {"container": {"exitCode": 3, "logStreamName": "main/1"}}
     seen = batch.snapshot(job(status="FAILED", nodeProperties=properties, attempts=[attempt]))
     assert (seen.exit_code, seen.log) == (3, LogStream(group, "main/1"))
-    assert seen.details == {"main_node": 2}
+    assert seen.details == {"main_node": 2, "nodes": 4}
 
 
 class MainNode(ScriptedClient):
-    """The main node of a multi-node job."""
+    """The main node of a multi-node job, and its nodes that failed, by index and with the time of their end."""
 
-    def __init__(self) -> None:
+    def __init__(self, **failed: int) -> None:
         self.asked: list[str] = []
+        self.failed = failed
+
+    def list_jobs(self, **request: Any) -> dict[str, Any]:
+        """Return the nodes that failed."""
+        assert request == {"multiNodeJobId": "abc", "jobStatus": "FAILED"}
+        ended: dict[str, Any] = {"container": {"exitCode": 137, "reason": "OutOfMemoryError"}, "statusReason": "no"}
+        nodes = [
+            {
+                "jobId": f"abc#{name[1:]}",
+                "jobName": "hello",
+                "nodeProperties": {"nodeIndex": int(name[1:])},
+                **({"stoppedAt": at} if at else {}),
+                **ended,
+            }
+            for name, at in self.failed.items()
+        ]
+        return {"jobSummaryList": nodes}
 
     def describe_jobs(self, jobs: list[str]) -> dict[str, Any]:
         """Return the node."""
@@ -314,9 +331,26 @@ def test_the_main_node_is_described_only_if_the_log_is_unknown() -> None:
     assert (seen.job_id, seen.exit_code, seen.container_reason) == ("abc", 3, "why")
     assert seen.log == LogStream("/aws/batch/job", "main/1")
     assert batch.with_final_details(call, seen) is seen
+    running = batch.with_final_details(call, batch.snapshot(job(nodeProperties=NODES)))
+    assert running.log == LogStream("/aws/batch/job", "main/1")
+    assert call.asked == ["abc#2"] * 2
     plain = batch.snapshot(job(container={}))
     assert batch.with_final_details(call, plain) is plain
-    assert call.asked == ["abc#2"]
+    assert call.asked == ["abc#2"] * 2
+
+
+def test_nodes_that_failed_before_the_main_node_are_named() -> None:
+    """They may be the cause. Those that Batch stopped because the main node had ended are not."""
+    call = MainNode(n2=5_000, n1=4_500, n3=4_000, n0=5_000)
+    failed = batch.with_final_details(call, batch.snapshot(job(status="FAILED", nodeProperties=NODES, stoppedAt=5_000)))
+    assert failed.details is not None
+    how = "exit code 137, OutOfMemoryError"
+    assert list(failed.details["failed_nodes"].items()) == [("3", how), ("1", how)]  # the first one first
+    stopped = job(status="FAILED", nodeProperties=NODES, stoppedAt=5_000, isTerminated=True, statusReason="no")
+    assert "failed_nodes" not in (batch.with_final_details(call, batch.snapshot(stopped)).details or {})
+    without_time = batch.snapshot(job(status="FAILED", nodeProperties=NODES))
+    seen = batch.with_final_details(MainNode(n2=0, n7=9_000), without_time)
+    assert (seen.details or {})["failed_nodes"] == {"7": how}
 
 
 class Definitions(ScriptedClient):
@@ -349,6 +383,22 @@ def test_container_names_come_from_the_job_definition() -> None:
         call = Definitions()
         batch.container_names(call, definition)
         assert call.asked == [{"jobDefinitions": [definition]}]
+
+
+def test_a_page_without_the_job_is_not_the_end_of_a_search() -> None:
+    """A job that seems not to exist would be submitted again."""
+    asked: list[str] = []
+    jobs = [[], [{"jobName": "N-1", "jobId": "other"}], [{"jobName": "n-1", "jobId": "a"}], []]
+
+    class Queue(ScriptedClient):
+        def list_jobs(self, nextToken: str = "0", **_: Any) -> Any:  # noqa: N803 -- AWS's name
+            asked.append(nextToken)
+            number = int(nextToken)
+            return {"jobSummaryList": jobs[number], "nextToken": str(number + 1) if number < len(jobs) - 1 else None}
+
+    assert batch_search.find(Queue(), "q", "n-1") == "a"
+    assert asked == ["0", "1", "2"]
+    assert batch_search.find(Queue(), "q", "n-2") is None
 
 
 def test_attempts_are_listed_by_group_and_token_back_to_a_time() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -225,3 +226,52 @@ def test_a_page_of_a_stream_that_does_not_exist_says_why() -> None:
     assert "The log group does not exist." in page.missing
     with pytest.raises(CallError):
         logs.next_page(Page(error=refused("AccessDeniedException", "GetLogEvents")), STREAM, None, 0)
+
+
+POD_STREAM = LogStream("/aws/containerinsights/c/application", "n-application.var.log.containers.p_s_main-i.log")
+
+
+class PodLog(ScriptedClient):
+    """The log of a pod as Fluent Bit writes it; or no log.
+
+    :param messages: of the events.
+    """
+
+    def __init__(self, *messages: str) -> None:
+        self.messages = messages
+
+    def get_log_events(self, **_: Any) -> dict[str, Any]:
+        """Return the events."""
+        if not self.messages:
+            raise refused("ResourceNotFoundException", "GetLogEvents", "The specified log group does not exist.")
+        events = [{"message": message, "timestamp": 1} for message in self.messages]
+        return {"events": events, "nextForwardToken": "f/1", "nextBackwardToken": "b/1"}
+
+
+def test_the_lines_of_a_pod_are_those_that_it_wrote() -> None:
+    """Fluent Bit wraps each in JSON; one that is configured otherwise does not."""
+    written = [
+        {"time": "t", "stream": "stdout", "_p": "F", "log": "hello", "kubernetes": {"pod_name": "p"}},
+        {"time": "t", "log": '{"level": "info"}\n', "log_processed": {"level": "info"}},
+        {"other": 1},
+        [1],
+    ]
+    client = PodLog(*map(json.dumps, written), "plain", 'JOBFLOW_RESULT {"a": 1}')
+    lines = ["hello", '{"level": "info"}', '{"other": 1}', "[1]", "plain", 'JOBFLOW_RESULT {"a": 1}']
+    assert logs.last_lines(client, POD_STREAM, 6, 0.0) == lines
+    assert list(logs.next_page(client, POD_STREAM, None, 0).lines) == lines
+    assert logs.last_line_with(client, POD_STREAM, '{"level') == '{"level": "info"}'
+    assert logs.last_lines(client, STREAM, 6, 0.0)[0].startswith('{"time"')
+
+
+def test_a_pod_without_a_log_says_where_it_was_looked_for() -> None:
+    """Batch does not know whether the cluster collects logs."""
+    expected = (
+        "The specified log group does not exist. Batch does not say where pods log; this is where Fluent Bit writes if "
+        "the cluster has Container Insights."
+    )
+    [line] = logs.last_lines(PodLog(), POD_STREAM, 6, 0.0)
+    assert line.startswith(f"(no lines in {POD_STREAM}: ")
+    assert line.endswith(f"{expected})")
+    assert logs.next_page(PodLog(), POD_STREAM, None, 0).missing.endswith(expected)
+    assert logs.next_page(PodLog(), STREAM, None, 0).missing.endswith("The specified log group does not exist.")

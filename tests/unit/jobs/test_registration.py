@@ -103,6 +103,26 @@ def test_a_default_of_aws_that_is_not_known_here_costs_one_revision(service: str
 
 
 @SERVICES
+def test_such_a_default_costs_one_revision_without_permission_to_tag(
+    service: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """What a person changed is still noticed."""
+    aws = Registered(newMember="a default")
+    denied = refused("AccessDeniedException", "Register", "not authorized to perform: x:TagResource", 403)
+    operation = "register_job_definition" if service == "batch" else "register_task_definition"
+    for _ in range(5):
+        aws.errors[operation] = [denied]
+        revision = find_or_register(aws, service, REQUESTS[service], TODAY)
+    assert revision == f"{NAMES[service]}:2"
+    assert len(aws.definitions) == 2
+    caplog.clear()
+    aws.add({**REQUESTS[service], "propagateTags": True}, {})
+    aws.errors[operation] = [denied]
+    assert find_or_register(aws, service, REQUESTS[service], TODAY) == f"{NAMES[service]}:4"
+    assert f"Somebody changed definition {NAMES[service]}:3" in caplog.text
+
+
+@SERVICES
 def test_definitions_that_were_registered_at_the_same_time_end_with_one_in_use(service: str) -> None:
     """Two workers found none, and both registered it."""
     aws = Registered()

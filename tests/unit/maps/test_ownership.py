@@ -5,18 +5,20 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from airflow.sdk.execution_time import comms, task_runner
 
 from airflow_jobflow.aws import Access
 from airflow_jobflow.jobs import batch_map
+from airflow_jobflow.jobs.calls import START_WITHIN
 from airflow_jobflow.jobs.maps import Start
 from airflow_jobflow.maps import ownership
 from airflow_jobflow.maps.calls import MapCalls, OwnershipLost
 from airflow_jobflow.maps.ownership import NEVER, heartbeats
 from airflow_jobflow.task_states import TaskStates
+from tests.unit.jobs.scripted_calls import ScriptedClient
 from tests.unit.polling.scripted import now, run, until
 
 LATENCY = 0.5
@@ -179,6 +181,21 @@ def test_no_item_is_started_for_a_task_that_is_no_longer_deferred() -> None:
         await asyncio.wait([sending])
 
     run(scenario())
+
+
+def test_a_start_must_follow_the_check_of_ownership_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A process that is frozen in between must not send it when it wakes up: another triggerer has the map then."""
+    monkeypatch.setattr("airflow_jobflow.maps.calls.time.time", lambda: 1000.0)
+    client, seen = ScriptedClient(), []
+
+    def submit_job(**_: Any) -> Any:
+        seen.append(client.valid_until)
+        return {"jobId": "a"}
+
+    client.submit_job = submit_job  # type: ignore[attr-defined]
+    monkeypatch.setattr(ownership, "time", SimpleNamespace(time=lambda: 1000.0))
+    assert map_calls()._start(cast("Any", client), {}, Start(0)) == "a"
+    assert seen == [1000.0 + START_WITHIN]
 
 
 class Comms:
