@@ -256,7 +256,6 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         for index, item in enumerate(items):
             record.inputs.check(item, f"items[{index}]")
         requests = execution.spec.requests(items, execution.jobs)
-        execution.spec.prepare(execution.jobs)
         digest = digest_of(items)
         earlier = self._map.previous_results(digest) if self.redrive else None
         results = earlier or PreviousResults(map_statuses.NOT_STARTED * len(items))

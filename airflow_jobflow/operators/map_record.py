@@ -78,6 +78,7 @@ class MapAttempt:
         :raises SubmissionError: it cannot be recorded; nothing was started.
         """
         record = self.execution.record
+        self.execution.spec.prepare(self.execution.jobs)
         record.attempt.number, record.attempt.waits_since = 0, None
         record.new_attempt()
         follows, job_group = len(indexes) < size, self.execution.spec.job_group(record)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import DAG
+from airflow.sdk.exceptions import AirflowSkipException
 from airflow.sdk.execution_time import comms, task_runner
 
 from airflow_jobflow import exceptions, results
@@ -148,6 +149,19 @@ def test_a_job_that_is_killed_fails_as_any_other(functions: Functions, context: 
 
     with pytest.raises(exceptions.JobFailed, match="exit code 3"):
         functions.task(dies).execute(context)
+
+
+@BATCH
+def test_a_function_can_skip_its_task(functions: Functions, context: Any) -> None:
+    """By its exit code, as any job."""
+
+    def skips() -> None:
+        import sys
+
+        sys.exit(99)
+
+    with pytest.raises(AirflowSkipException):
+        functions.task(skips, skip_on_exit_code=99).execute(context)
 
 
 @BATCH
@@ -347,6 +361,17 @@ def test_default_args_apply_to_a_function(functions: Functions, context: Any) ->
 def test_a_map_calls_the_function_for_each_element(functions: Functions, context: Any) -> None:
     """In one task instance; the values are a list in the order of the elements."""
     assert functions.task(square, [1, 2, 3], 2, result=functions.s3).execute(context) == [0.5, 2.0, 4.5]
+
+
+@BATCH_MAP
+def test_what_the_calls_of_a_map_share_may_be_long(functions: Functions, context: Any) -> None:
+    """It is written to S3 once, for all of them."""
+
+    def pick(number: int, words: list[str]) -> str:
+        return words[number]
+
+    words = [uuid.uuid4().hex for _ in range(400)]
+    assert functions.task(pick, [0, 399], words, result=functions.s3).execute(context) == [words[0], words[399]]
 
 
 @BATCH_MAP
