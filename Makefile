@@ -38,7 +38,7 @@ DIFFERENCES := tests/unit/test_airflow_compat.py tests/unit/test_airflow_compat_
 	tests/unit/test_airflow_version.py tests/unit/test_retry_policy.py tests/unit/test_trigger_eligibility.py tests/unit/triggers \
 	tests/local/operators/test_reattach.py tests/local/sensors tests/local/test_state_change_alone.py \
 	tests/local/triggers/test_ending.py tests/local/triggers/test_kills.py tests/local/triggers/test_metrics.py tests/dags/test_graphs.py \
-	tests/dags/test_glue_crawler_then_job.py
+	tests/dags/test_glue_crawler_then_job.py tests/dags/test_python_functions.py
 
 test-page: $(READY) ## Tests of the Jobs tab in a browser; needs Chromium
 	.venv/bin/pytest tests/ui/test_page.py

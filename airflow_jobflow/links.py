@@ -14,6 +14,7 @@ imported with every DAG. With ``[jobflow] console_url`` all links lead to the pa
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import quote, urlencode
 
@@ -219,6 +220,8 @@ def console_links(service: str, snapshot: Snapshot) -> _Links:
     """
     from airflow.sdk import conf
 
+    if service == "glue_run" and snapshot.details:  # each of Glue's retries has a page of its own
+        snapshot = replace(snapshot, job_id=snapshot.details.get("run_id", snapshot.job_id))
     base = conf.get("jobflow", "console_url", fallback="")
     return _local_links(base, service, snapshot) if base else _aws_links(service, snapshot)
 

@@ -27,6 +27,9 @@ from airflow_jobflow.params_json import (
 
 RESULT = re.compile(r"s3://[a-z0-9][a-z0-9.-]{1,61}[a-z0-9](/\S{0,800})?")
 
+EXIT_CODES = (list, tuple, set, frozenset, range)
+"""The types that hold several exit codes."""
+
 JOB_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,127}")
 
 
@@ -141,6 +144,21 @@ def result(parameter: str, value: Any) -> str:
         rule = "must be 'log', or s3://bucket/prefix with at most 800 characters and without spaces"
         raise invalid_parameter(parameter, value, rule)
     return text
+
+
+def exit_codes(parameter: str, value: Any) -> list[int]:
+    """Validate an exit code, or several of them: a list, a tuple, a set, a range, or a string that holds a list.
+
+    :param parameter: the name of the parameter, for messages.
+    :param value: the value.
+    :return: the exit codes, in order.
+    :raises InvalidParameter: one is not an integer other than 0, with which a job has succeeded.
+    """
+    value = several(parameter, value)
+    codes = [integer(parameter, code) for code in (value if isinstance(value, EXIT_CODES) else [value])]
+    if 0 in codes:
+        raise invalid_parameter(parameter, value, "must not have 0, because a job with exit code 0 has succeeded")
+    return sorted(codes)
 
 
 def unchecked(parameter: str, value: Any) -> Any:  # noqa: ARG001 -- as every validator

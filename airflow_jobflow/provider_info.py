@@ -156,6 +156,17 @@ def get_provider_info() -> dict[str, Any]:
                 ],
             }
         ],
+        "task-decorators": [
+            {"name": name, "class-name": f"airflow_jobflow.decorators.{decorator}"}
+            for name, decorator in (
+                ("batch", "batch.batch_task"),
+                ("batch_map", "batch.batch_map_task"),
+                ("fargate", "ecs.fargate_task"),
+                ("fargate_map", "ecs.fargate_map_task"),
+                ("ecs", "ecs.ecs_task"),
+                ("ecs_map", "ecs.ecs_map_task"),
+            )
+        ],
         "extra-links": [
             f"airflow_jobflow.links.{link}"
             for link in (

@@ -114,6 +114,7 @@ def of_many(
     succeeded: Sequence[int],
     after: Mapping[int, str | None],
     *,
+    most: int = results.MAX_LISTED,
     retry: Retry | None = None,
 ) -> Result:
     """Return the results of the children of an array, or of the items of a map. Blocks.
@@ -123,6 +124,7 @@ def of_many(
     :param size: how many there are.
     :param succeeded: the indexes of those that should have written one.
     :param after: for some indexes, when AWS's previous attempt ended, in ISO 8601.
+    :param most: for how many of them the results are returned; for more, there is a manifest.
     :param retry: when failed calls are repeated. Default ``READ``.
     """
     retry = retry or READ
@@ -135,7 +137,7 @@ def of_many(
         # A failed child may have written something before it failed.
         found = {index: found[index] for index in succeeded if index in found}
         missing = [index for index in succeeded if index not in found]
-        if not results.is_inline(found, size):
+        if not results.is_inline(found, size, most):
             manifest = run_blocking(client, results.write_manifest, uri, found, size, missing, retry=retry)
             return Result(None, manifest, results.result_error(missing, {}))
         reads = {index: client.start(_value, access, each.uri, retry) for index, each in found.items()}
@@ -149,6 +151,17 @@ def of_many(
         return Result(values, uri, results.result_error(missing, malformed))
     except CallError as error:
         return _unread(error, uri)
+
+
+def write(access: Access, uri: str, text: str) -> None:
+    """Write an object that jobs read. Blocks. One PutObject call.
+
+    :param access: the AWS connection to use.
+    :param uri: its address.
+    :param text: its content.
+    :raises CallError: it could not be written.
+    """
+    run_blocking(service_client(access, results.CLIENT), results.write, uri, text, retry=READ)
 
 
 def _value(access: Access, uri: str, retry: Retry) -> Any:

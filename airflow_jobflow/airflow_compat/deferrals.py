@@ -69,6 +69,17 @@ def timeout_of(trigger: Any) -> datetime | None:
     return limit if limit is None or limit.tzinfo else limit.replace(tzinfo=UTC)
 
 
+def set_timeout(trigger: Any, timeout: datetime | None) -> None:
+    """Set when Airflow itself ends the deferral, on a trigger that runs inside another one.
+
+    Relies on the same attribute as ``timeout_of`` (3.2.1, 3.3.2).
+
+    :param trigger: the inner trigger.
+    :param timeout: the timeout of the outer one.
+    """
+    trigger.timeout_after = timeout
+
+
 class _DeferralObserver:
     """A connection to the supervisor that observes the answer to a deferral."""
 

@@ -1,5 +1,9 @@
 """Kills of deferred tasks: Airflow 3.3 calls a trigger's ``on_kill``; on Airflow 3.2 this module calls it.
 
+Airflow 3.3 writes a log line in a thread before it calls ``on_kill``. If that takes more than a second, Airflow cancels
+the trigger again and does not call ``on_kill`` (read and run: 3.3.2): for example when many tasks are killed at once,
+whose lines fill the pipe to the log. So the kill begins with the first cancellation.
+
 How Airflow 3.2 kills a deferred task (read and run: 3.2.1): like 3.3, it cancels the trigger every second until the
 trigger has ended. But its cancellations carry no message, so they look like those of a triggerer that shuts down, and
 it has no ``on_kill``.
@@ -32,19 +36,25 @@ CALLED_BY_AIRFLOW: Final = hasattr(BaseTrigger, "on_kill")
 
 
 @asynccontextmanager
-async def on_kill_called(trigger: BaseTrigger, on_kill: Callable[[], Awaitable[None]]) -> AsyncIterator[None]:
-    """Call ``on_kill`` when the trigger is killed inside the block, if Airflow itself does not call it.
+async def on_kill_called(
+    trigger: BaseTrigger, on_kill: Callable[[], Awaitable[None]], begin: Callable[[], object]
+) -> AsyncIterator[None]:
+    """Begin a kill when the trigger is killed inside the block, and call ``on_kill`` if Airflow does not call it.
 
-    Airflow 3.2.1 does not; 3.3.2 does.
+    Airflow 3.2.1 does not; 3.3.2 usually does.
 
     :param trigger: the trigger. Under ``airflow dags test`` it has no task instance, so its task cannot be killed.
     :param on_kill: the trigger's ``on_kill``. Cancelled after ``ON_KILL_LIMIT``; an exception that it raises is logged.
+    :param begin: begins what ``on_kill`` waits for, and returns at once.
     """
     try:
         yield
     except asyncio.CancelledError as cancelled:
         has_task: Any = trigger.task_instance
-        if not CALLED_BY_AIRFLOW and has_task and may_be_kill(cancelled) and not _has_timed_out(trigger):
+        if not has_task or not may_be_kill(cancelled) or _has_timed_out(trigger):
+            raise
+        begin()
+        if not CALLED_BY_AIRFLOW:
             log.info("The trigger was cancelled")
             try:
                 await asyncio.wait_for(on_kill(), ON_KILL_LIMIT)

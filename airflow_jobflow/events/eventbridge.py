@@ -16,7 +16,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-GLUE_CRAWL = "glue_crawl"
+GLUE_CRAWL, GLUE_RUN = "glue_crawl", "glue_run"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +39,7 @@ EVENT_TYPES = {
     ("aws.batch", "Batch Job State Change"): EventType("batch", "jobId", "status", frozenset({"SUCCEEDED", "FAILED"})),
     ("aws.ecs", "ECS Task State Change"): EventType("ecs", "taskArn", "lastStatus", frozenset({"STOPPED"})),
     ("aws.glue", "Glue Job State Change"): EventType(
-        "glue_run",
+        GLUE_RUN,
         "jobRunId",
         "state",
         frozenset({"SUCCEEDED", "STOPPED", "FAILED", "ERROR", "TIMEOUT", "EXPIRED"}),
@@ -108,7 +108,8 @@ def _without_nulls(members: dict[str, Any]) -> dict[str, Any]:
 def jobs_to_describe(event: JobEvent, service: str, job_ids: Collection[str]) -> Mapping[str, bool]:
     """Return which of the subscribed jobs an event concerns.
 
-    An id matches a job; the last part of a task's ARN matches an ECS task; a crawler's name matches its crawls. An
+    An id matches a job; the last part of a task's ARN matches an ECS task; a crawler's name matches its crawls; the id
+    of a retry by Glue matches the run that it retries. An
     event of a child also concerns its array, but not urgently: ten thousand children may end at once. The scope of
     describe calls, such as a cluster, is not compared: AWS's ids are unique, and a wrong match costs one describe call.
 
@@ -125,4 +126,8 @@ def jobs_to_describe(event: JobEvent, service: str, job_ids: Collection[str]) ->
     names = {event.job_id: event.ended, event.job_id.rpartition("/")[2]: event.ended}
     if child:
         names[array] = False
+    if service == GLUE_RUN:
+        from airflow_jobflow.jobs.glue_retries import first_id
+
+        names[first_id(event.job_id)] = event.ended
     return {job_id: at_once for job_id, at_once in names.items() if job_id in job_ids}

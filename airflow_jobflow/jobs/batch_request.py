@@ -14,6 +14,10 @@ SHORT_FORMS = ("command", "environment", *RESOURCES)
 """Our parameters that are short forms of parts of ``container_overrides``."""
 
 
+LONG = 1000
+"""Characters above which a variable is not logged as a whole."""
+
+
 def duplicates(short: Mapping[str, Any], overrides: Mapping[str, Any]) -> list[str]:
     """Return the short forms that ``containerOverrides`` set too.
 
@@ -47,6 +51,16 @@ def request(parameters: Mapping[str, Any], members: Mapping[str, str]) -> dict[s
     if "attempt_timeout" in values:
         values["attempt_timeout"] = {"attemptDurationSeconds": values["attempt_timeout"]}
     return {members[name]: value for name, value in values.items()}
+
+
+def shortened(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request for the log, with only the beginnings of long variables, such as the source of a function.
+
+    :param request: the SubmitJob request.
+    """
+    overrides = request.get("containerOverrides", {})
+    long = {name: f"{value[:20]}…" for name, value in variables(overrides).items() if len(value) > LONG}
+    return {**request, "containerOverrides": with_variables(overrides, long)} if long else dict(request)
 
 
 def _overridden(overrides: Mapping[str, Any], short: Mapping[str, Any]) -> dict[str, Any]:

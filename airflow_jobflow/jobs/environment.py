@@ -74,13 +74,16 @@ def of_item(container: Mapping[str, Any], job_group: Mapping[str, Any], index: i
     """Return the overrides of a map's container with the address for its item's result, and the map's context.
 
     :param container: the overrides.
-    :param job_group: of the map; ``result`` and ``context`` may be missing.
+    :param job_group: of the map; ``result``, ``variables`` and ``context`` may be missing.
     :param index: of the item.
     :param room: how many more characters the overrides may have.
     """
+    more = dict(job_group.get("variables", {}))
     if uri := job_group.get("result"):
+        more[RESULT_URI] = f"{uri}/{index}"
+    if more:
         before = len(json.dumps(container))
-        container = with_variables(container, {RESULT_URI: f"{uri}/{index}"})
+        container = with_variables(container, more)
         room -= len(json.dumps(container)) - before
     return with_context(container, job_group.get("context", {}), room)[0]
 

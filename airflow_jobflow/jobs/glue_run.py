@@ -2,21 +2,33 @@
 
 This module relies on the following behaviour of Glue: no call describes several runs by id. GetJobRuns returns the runs
 of a job, newest first, 200 a page; GetJobRun returns one. StartJobRun has no client token, so a run is found by an
-argument that only our runs carry. The scope is the name of the job.
+argument that only our runs carry. The scope is the name of the job. Retries by Glue itself are runs of their own, which
+are followed under the id of the first: see ``glue_retries``.
 """
 
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from typing import Any
 
-from airflow_jobflow.faults import CallError, classify_failure
+from airflow_jobflow.faults import CallError, Fault, classify_failure
 from airflow_jobflow.jobs.attempt import Try
 from airflow_jobflow.jobs.calls import Call, member, pages
 from airflow_jobflow.jobs.environment import RESULT_ARGUMENT
+from airflow_jobflow.jobs.glue_retries import (
+    MAX_RETRIES,
+    RETRIED,
+    chain,
+    first_id,
+    max_retries,
+    may_follow,
+    merged,
+    next_id,
+)
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, iso_seconds
 from airflow_jobflow.jobs.owner import ARGUMENT, read_argument
 from airflow_jobflow.jobs.reattach import Found
@@ -49,6 +61,12 @@ STATES = {
 
 BY_REQUEST = ("STOPPING", "STOPPED")
 
+AWAITS_RETRY = "WAITING"
+"""The status of a run that has failed and that Glue is about to retry. Glue has none for it."""
+
+LAST_RUN = "run_id"
+"""The detail with the id of the last retry by Glue, if there was one."""
+
 DPUS_PER_WORKER = {"G.025X": 0.25, "G.1X": 1.0, "G.2X": 2.0, "G.4X": 4.0, "G.8X": 8.0, "G.12X": 12.0, "G.16X": 16.0}
 """The DPUs of a worker by its type, for runs without ``MaxCapacity``. Workers of other types count as one."""
 
@@ -58,6 +76,8 @@ OUTPUT_LOGS, ERROR_LOGS = "/output", "/error"
 
 def describe(call: Call, job_ids: Sequence[str], scope: str | None) -> dict[str, Snapshot | None]:
     """Describe runs of a job: several with GetJobRuns, a single one with GetJobRun.
+
+    More calls are made only for a run that has failed: GetJobRun for its retry, GetJob for how many there may be.
 
     :param call: makes the API calls.
     :param job_ids: the runs' ids.
@@ -69,11 +89,13 @@ def describe(call: Call, job_ids: Sequence[str], scope: str | None) -> dict[str,
     if len(job_ids) == 1:
         return _one(call, job_ids[0], job)
     snapshots: dict[str, Snapshot | None] = dict.fromkeys(job_ids)
-    wanted = set(job_ids)
+    wanted, by_first = set(job_ids), defaultdict[str, list[Any]](list)
     for page in _newest(call, job):
-        on_page = {run["Id"]: run for run in page["JobRuns"] if run["Id"] in wanted}
-        snapshots |= {run_id: snapshot(run, call) for run_id, run in on_page.items()}
-        wanted -= on_page.keys()
+        for run in page["JobRuns"]:
+            by_first[first_id(run["Id"])].append(run)
+        for run_id in wanted & {run["Id"] for run in page["JobRuns"]}:  # its retries, which are newer, came before
+            snapshots[run_id] = _followed(call, job, run_id, chain(run_id, by_first[first_id(run_id)]))
+            wanted.remove(run_id)
         if not wanted:
             break
     return snapshots
@@ -85,13 +107,55 @@ def _newest(call: Call, job: str) -> Iterator[Any]:
 
 
 def _one(call: Call, run_id: str, job: str) -> dict[str, Snapshot | None]:
+    if (run := _get(call, job, run_id)) is None:
+        call("get_job_runs", JobName=job, MaxResults=1)  # raises an error if the job does not exist either
+        return {}
+    runs = [run]
+    while runs[-1]["JobRunState"] in RETRIED and len(runs) <= MAX_RETRIES:
+        if (run := _get(call, job, next_id(runs[-1]["Id"]))) is None:
+            break
+        runs.append(run)
+    return {run_id: _followed(call, job, run_id, runs)}
+
+
+def _get(call: Call, job: str, run_id: str) -> Any:
+    """Return a run, or None if Glue does not know it."""
     try:
-        return {run_id: snapshot(call("get_job_run", JobName=job, RunId=run_id)["JobRun"], call)}
+        return call("get_job_run", JobName=job, RunId=run_id)["JobRun"]
     except CallError as error:
         if error.code != "EntityNotFoundException":
             raise
-        call("get_job_runs", JobName=job, MaxResults=1)  # raises an error if the job does not exist either
-        return {}
+        return None
+
+
+def _followed(call: Call, job: str, run_id: str, runs: Sequence[Mapping[str, Any]]) -> Snapshot:
+    """Return the snapshot of a run that Glue may retry: that of its last retry, under the id of the run.
+
+    :param runs: the run and its retries, in their order.
+    """
+    last = runs[-1]
+    seen = replace(snapshot(merged(runs), call), job_id=run_id)
+    if len(runs) > 1:
+        previous = iso_seconds(runs[-2].get("CompletedOn"))
+        details = {**(seen.details or {}), LAST_RUN: last["Id"]}
+        seen = replace(seen, previous_attempt_ended_at=previous, details=details)
+    is_in_doubt = may_follow(last, None)
+    if len(runs) == 1 and not is_in_doubt:
+        return seen
+    try:
+        allowed = max_retries(call, job)
+    except CallError:
+        if is_in_doubt:  # the describe call is repeated
+            raise
+        allowed = None
+    seen = replace(seen, max_attempts=max(seen.attempt, (allowed or 0) + 1))
+    if not may_follow(last, allowed):
+        return seen
+    failure = f": {seen.reason}" if seen.reason else ""
+    reason = f"attempt {seen.attempt} {seen.status}{failure}; waiting for Glue's retry"
+    return replace(
+        seen, state=JobState.RUNNING, status=AWAITS_RETRY, code=None, reason=reason, resources=None, stopped_at=None
+    )
 
 
 def snapshot(run: Mapping[str, Any], call: Call) -> Snapshot:
@@ -176,23 +240,44 @@ def start(call: Call, request: Mapping[str, Any]) -> str:
 
 
 def stop(call: Call, job_id: str, scope: str | None, reason: str) -> None:  # noqa: ARG001
-    """Stop a run. Does nothing if it has ended or is stopping.
+    """Stop a run, or its retry that runs. Does nothing if it has ended or is stopping.
 
     :param call: makes the API calls.
     :param job_id: the run's id.
     :param scope: name of the job.
     :param reason: ignored; Glue takes none.
-    :raises CallError: it was not stopped.
+    :raises CallError: it was not stopped; a transient one if it has failed, and its retry does not run yet.
     """
-    response = call("batch_stop_job_run", JobName=scope or "", JobRunIds=[job_id])
-    if not response.get("Errors"):
+    job = scope or ""
+    if (refused := _stop_one(call, job, job_id)) is None:
         return
-    current = _one(call, job_id, scope or "").get(job_id)
-    if current is None or not (current.state.ended or current.stopped_by_request):
-        detail = response["Errors"][0].get("ErrorDetail", {})
-        why = f"{detail.get('ErrorMessage')} (run {job_id})"
-        code = detail.get("ErrorCode", "")
-        raise CallError(classify_failure(code, why), f"BatchStopJobRun: {code}: {why}", code, "BatchStopJobRun")
+    current = _one(call, job_id, job).get(job_id)
+    if current and (current.state.ended or current.stopped_by_request):
+        return
+    last = last_run(current) if current else job_id
+    if current and current.status == AWAITS_RETRY and current.state is JobState.RUNNING:
+        why = f"run {last} has failed, and Glue is about to retry it"
+        raise CallError(Fault.TRANSIENT, f"BatchStopJobRun: {why}", operation="BatchStopJobRun")
+    if last == job_id or (refused := _stop_one(call, job, last)):
+        raise refused
+
+
+def _stop_one(call: Call, job: str, run_id: str) -> CallError | None:
+    """Stop a run; return the error if Glue does not stop it."""
+    response = call("batch_stop_job_run", JobName=job, JobRunIds=[run_id])
+    if not response.get("Errors"):
+        return None
+    detail = response["Errors"][0].get("ErrorDetail", {})
+    code, why = detail.get("ErrorCode", ""), f"{detail.get('ErrorMessage')} (run {run_id})"
+    return CallError(classify_failure(code, why), f"BatchStopJobRun: {code}: {why}", code, "BatchStopJobRun")
+
+
+def last_run(snapshot: Snapshot) -> str:
+    """Return the id of the last retry of a run by Glue, or of the run itself if there was none.
+
+    :param snapshot: of the run.
+    """
+    return str((snapshot.details or {}).get(LAST_RUN, snapshot.job_id))
 
 
 def find(call: Call, job: str, token: str) -> str | None:
@@ -203,7 +288,7 @@ def find(call: Call, job: str, token: str) -> str | None:
     :param token: of the attempt.
     """
     runs = call("get_job_runs", JobName=job, MaxResults=RUNS_PER_PAGE)["JobRuns"]
-    return next((run["Id"] for run in runs if _owner(run).get("attempt") == token), None)
+    return next((first_id(run["Id"]) for run in runs if _owner(run).get("attempt") == token), None)
 
 
 def find_group(call: Call, job: str, group: str) -> list[Found]:
@@ -213,13 +298,15 @@ def find_group(call: Call, job: str, group: str) -> list[Found]:
     :param job: name of the job.
     :param group: of the task instance.
     """
-    found = []
-    for page in _newest(call, job):
-        for run in page["JobRuns"]:
-            owner = _owner(run)
-            if owner.get("group") == group:
-                found.append(Found(snapshot(run, call), Try.read(str(owner.get("try", "")))))
-    return found
+    runs = [run for page in _newest(call, job) for run in page["JobRuns"]]
+    tries = {first_id(run["Id"]): owner.get("try", "") for run in runs if (owner := _owner(run)).get("group") == group}
+    by_first = defaultdict[str, list[Any]](list)
+    for run in runs:
+        by_first[first_id(run["Id"])].append(run)
+    return [
+        Found(_followed(call, job, run_id, chain(run_id, by_first[run_id])), Try.read(str(number_of_try)))
+        for run_id, number_of_try in tries.items()
+    ]
 
 
 def list_attempts(call: Call, job: str, since: float) -> dict[str, str]:
@@ -235,7 +322,9 @@ def list_attempts(call: Call, job: str, since: float) -> dict[str, str]:
     for page in pages(call, "get_job_runs", "NextToken", JobName=job, MaxResults=RUNS_PER_PAGE):
         runs = page["JobRuns"]
         attempts |= {
-            f"{owner.get('group')}-{owner.get('attempt')}": run["Id"] for run in runs if (owner := _owner(run))
+            f"{owner.get('group')}-{owner.get('attempt')}": first_id(run["Id"])
+            for run in runs
+            if (owner := _owner(run))
         }
         if runs and runs[-1].get("StartedOn", since) < since:
             break

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
+from typing import Any, Final
 
 from airflow_jobflow.jobs import owner as owners
 from airflow_jobflow.jobs.calls import Call, pages
+from airflow_jobflow.jobs.glue_retries import first_id
 from airflow_jobflow.jobs.glue_run import RUNS_PER_PAGE
 from airflow_jobflow.jobs.orphans import ListedJob
 from airflow_jobflow.jobs.owner import Owner
@@ -96,15 +97,20 @@ def glue_runs(call: Call, job_name: str, now: float) -> list[ListedJob]:
     :param job_name: name of the job.
     :param now: the time in seconds since the epoch.
     """
-    found = []
+    found: list[ListedJob] = []
+    runs: list[Mapping[str, Any]] = []
+    arguments: dict[str, str] = {}
     listed = pages(call, "get_job_runs", "NextToken", JobName=job_name, MaxResults=RUNS_PER_PAGE)
     for run in (run for page in listed for run in page["JobRuns"]):
         started_at = _seconds(run.get("StartedOn"))
         if started_at is not None and now - started_at > GLUE_LONGEST_RUN:
             break
-        if run["JobRunState"] not in GLUE_UNFINISHED:
-            continue
-        argument = run.get("Arguments", {}).get(owners.ARGUMENT, "")
+        arguments[run["Id"]] = run.get("Arguments", {}).get(owners.ARGUMENT, "")
+        if run["JobRunState"] in GLUE_UNFINISHED:
+            runs.append(run)
+    for run in runs:
+        started_at = _seconds(run.get("StartedOn"))
+        argument = arguments[run["Id"]] or arguments.get(first_id(run["Id"]), "")  # of a retry by Glue
         group = owners.read_argument(argument).get("group")
         found.append(
             ListedJob(

@@ -88,7 +88,8 @@ class MapService(Protocol):
     """The interface of a module ``jobs/<service>_map.py``. The module itself is the object.
 
     A map's ``job_group`` is plain data that identifies its jobs and where they are listed. It may also have ``result``,
-    the address to which the index of each item is appended, and ``context``, the variables that each job gets.
+    the address to which the index of each item is appended; ``variables``, which each job gets; and ``context``, the
+    variables that each job gets if there is room.
     """
 
     REPEATABLE: bool

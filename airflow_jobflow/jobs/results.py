@@ -36,6 +36,9 @@ MAX_INLINE = 48 * 1024
 MAX_LISTED = 1000
 """The most children or items whose results are returned; for more, there is a manifest."""
 
+MAX_CALLS = 10_000
+"""The same for the calls of a function, whose values are small, and are what its task returns."""
+
 MAX_DEPTH = 50
 """How deep a result may be nested; Airflow's own limit is a few hundred."""
 
@@ -246,18 +249,30 @@ def write_manifest(call: Call, uri: str, found: Mapping[int, Stored], size: int,
     """
     results = [{"index": index, "uri": each.uri, "bytes": each.size} for index, each in sorted(found.items())]
     body = json.dumps({"size": size, "missing": index_ranges(missing), "results": results})
-    bucket, key = split(f"{uri}/{MANIFEST}")
-    call("put_object", Bucket=bucket, Key=key, Body=body.encode(), ContentType="application/json")
-    return f"s3://{bucket}/{key}"
+    write(call, f"{uri}/{MANIFEST}", body)
+    return f"{uri}/{MANIFEST}"
 
 
-def is_inline(found: Mapping[int, Stored], size: int) -> bool:
+def write(call: Call, uri: str, text: str) -> None:
+    """Write an object. One PutObject call.
+
+    :param call: makes the API calls of S3.
+    :param uri: its address.
+    :param text: its content.
+    :raises CallError: it could not be written.
+    """
+    bucket, key = split(uri)
+    call("put_object", Bucket=bucket, Key=key, Body=text.encode(), ContentType="application/json")
+
+
+def is_inline(found: Mapping[int, Stored], size: int, most: int = MAX_LISTED) -> bool:
     """Return whether the results of an array or a map are returned; if not, there is a manifest.
 
     :param found: the objects, by index.
     :param size: how many children or items there are.
+    :param most: the most of them whose results are returned. Default ``MAX_LISTED``.
     """
-    return size <= MAX_LISTED and sum(each.size for each in found.values()) <= MAX_INLINE
+    return size <= most and sum(each.size for each in found.values()) <= MAX_INLINE
 
 
 def result_error(missing: Sequence[int], malformed: Mapping[int, str]) -> str | None:

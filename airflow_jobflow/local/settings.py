@@ -9,8 +9,9 @@ from dataclasses import dataclass
 class Settings:
     """Durations in seconds, except the first one, and container instances.
 
-    :param time_scale: a factor for timeouts of attempts and job runs, `stuck_after` and `stopped_visible`: with 0.02,
-        an attempt with a timeout of 60 s (the minimum of Batch) ends after 1.2 s. Default 1.
+    :param time_scale: a factor for timeouts of attempts and job runs, Glue's pause before a retry, `stuck_after` and
+        `stopped_visible`: with 0.02, an attempt with a timeout of 60 s (the minimum of Batch) ends after 1.2 s. Default
+        1.
     :param stuck_after: until a job without an enabled compute environment shows a ``MISCONFIGURATION:`` reason. Default
         180.
     :param stop_grace: between SIGTERM and SIGKILL for jobs that are stopped or time out. Default 30, as on AWS.

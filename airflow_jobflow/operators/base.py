@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import timedelta
 from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
@@ -15,7 +15,7 @@ from airflow_jobflow.airflow_compat.copies import MakesObjects
 from airflow_jobflow.airflow_compat.retry_policy import TaskBase
 from airflow_jobflow.airflow_compat.starts import StartsInTriggerer
 from airflow_jobflow.exceptions import JobNotFound, WaitError
-from airflow_jobflow.operators import change_rules, changes, kills, returned, unfinished
+from airflow_jobflow.operators import change_rules, changes, exit_codes, kills, returned, unfinished
 from airflow_jobflow.operators.capacity import CapacityWait
 from airflow_jobflow.operators.checks import check_job
 from airflow_jobflow.operators.earlier_tries import EarlierTries
@@ -54,6 +54,11 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
         tenth of the interval early. Default ``[jobflow] poll_interval``, which is 10.
     :param raise_on_failure: raise an exception if the job fails. False returns its outcome instead, for a later task to
         branch on. Default True.
+    :param skip_on_exit_code: skip the task if the job fails with this exit code, or with one of these in a list, also
+        with ``raise_on_failure=False``. It counts only if the job ended by itself: not if it was stopped, nor if AWS
+        took its capacity back. Not for arrays, maps and Glue. Default None: a job that fails is a failure.
+    :param fail_on_exit_code: fail the task without a retry in the same cases, whatever its ``retries`` and its retry
+        policy say. Default None: every failure may be retried.
     :param job_timeout: seconds, or a timedelta, until the wait ends: one absolute deadline, kept through deferrals and
         restarts. ``execution_timeout`` counts too; the earlier one applies. Default None: no deadline.
     :param number_logs_exception: how many of the last log lines of the failed container the error quotes. Default 20.
@@ -108,6 +113,8 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
         deferrable: bool | None = None,
         poll_interval: float | str | timedelta | None = None,
         raise_on_failure: bool = True,
+        skip_on_exit_code: int | str | Collection[int] | None = None,
+        fail_on_exit_code: int | str | Collection[int] | None = None,
         job_timeout: float | str | timedelta | None = None,
         number_logs_exception: int = 20,
         stream_logs: bool | str | None = None,
@@ -137,6 +144,8 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.raise_on_failure = raise_on_failure
+        self.skip_on_exit_code = skip_on_exit_code
+        self.fail_on_exit_code = fail_on_exit_code
         self.job_timeout = job_timeout
         self.number_logs_exception = number_logs_exception
         self.stream_logs = stream_logs
@@ -237,6 +246,8 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
             reattached = EarlierTries(execution).started_in_triggerer(event)
         elif not (execution.record.is_first_try or execution.record.attempt.number):
             reattached = EarlierTries(execution).reattach()
+        if not reattached:
+            execution.spec.prepare(execution.jobs)
         job_ids = list(reattached) or CapacityWait(self, execution).submit(lambda: self._killed)
         self._to_stop = () if execution.record.attempt.joined else job_ids
         if self._killed:
@@ -293,10 +304,11 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
                 ),
                 # A killed task has stopped the job itself; that outcome is always raised.
                 raise_on_failure=self.raise_on_failure or self._killed,
+                instead=partial(exit_codes.decided, execution.given),
             )
         except (WaitError, JobNotFound) as error:
             raise unfinished.not_described(execution, error) from error
-        return outcomes[0]
+        return outcomes[0] if execution.spec.function is None else execution.spec.function.value(outcomes[0])
 
     # Deferrals that Airflow ends, and kills.
 

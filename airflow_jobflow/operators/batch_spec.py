@@ -216,7 +216,7 @@ class BatchJobSpec(JobSpec):
             end = name.removeprefix(prefix).partition("-")[2]
             if found := jobs.call(batch_search.find_of_any_try, queue, prefix, end):
                 return found
-        jobs.log.info("Submitting %s to %s: %s", name, queue, with_variables)
+        jobs.log.info("Submitting %s to %s: %s", name, queue, batch_request.shortened(with_variables))
         found_by = find if record.durable else None
         return submission.submit_once(jobs.call, submit, found_by, f"Batch job {name}", origin=lambda: jobs.origin)
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow.exceptions import JobFailed, JobFailedFinally, JobflowError, SubmissionError
 from airflow_jobflow.jobs.changes import CAUSES, QUANTITIES, Change, Changes
+from airflow_jobflow.operators import exit_codes
 
 if TYPE_CHECKING:
     from airflow_jobflow.jobs.attempt import Attempt
@@ -173,6 +174,9 @@ def _with_changes(
     outcome = replace(outcome, changes=attempt.changes or None)
     if not isinstance(error, JobFailed):
         return outcome, error
+    error.outcome = outcome.to_dict()
+    if exit_codes.decided(execution.given, error):  # no try follows
+        return outcome, error
     spec, children = execution.spec, execution.jobs.outcome_builder.children
     if spec.changes_children and attempt.size:
         from airflow_jobflow.operators.batch_redrive import next_of_children
@@ -183,7 +187,6 @@ def _with_changes(
         if change:  # AWS may not describe the failed job any more when the next try begins
             attempt.changes, attempt.changed_after = [*attempt.changes, change], ended[0].job_id
             execution.record.save_if_possible()
-    error.outcome = outcome.to_dict()
     if change:
         return outcome, _with_change(error, change)
     if at_maximum:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_jobflow import params
 from airflow_jobflow.exceptions import invalid_parameter
 from airflow_jobflow.jobs.results import LOG
-from airflow_jobflow.operators import change_rules
+from airflow_jobflow.operators import change_rules, exit_codes
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -30,10 +30,12 @@ def check_job(task: Any, execution: Execution[JobSpec]) -> None:
     :raises InvalidParameter: there is such a parameter.
     """
     change_rules.check(task, execution.spec.changes)
-    if not execution.spec.is_array:
-        params.reject(task, OF_ARRAYS)
-    else:
+    exit_codes.check(task, execution.given)
+    if execution.spec.is_array:
+        params.reject(task, exit_codes.NOT_FOR_ARRAYS)
         reject_log_result(task, execution, whole="an array", part="child")
+    else:
+        params.reject(task, OF_ARRAYS)
     if task.result is not None and not task.wait_for_completion:
         raise invalid_parameter(
             "result", task.result, "needs wait_for_completion=True, because the result is read when the job has ended"
@@ -56,7 +58,8 @@ def reject_for_map(task: Any, not_honoured: Mapping[str, str]) -> None:
     if not task.durable:
         rule = "a map finds its jobs by their tokens, so it is always durable"
         raise invalid_parameter("durable", False, rule)
-    params.reject(task, {**not_honoured, "number_logs_success": "a map copies no logs of successful items"})
+    no_logs = {"number_logs_success": "a map copies no logs of successful items"}
+    params.reject(task, {**not_honoured, **exit_codes.NOT_FOR_MAPS, **no_logs})
 
 
 def check_map(task: Any, execution: Execution[MapSpec]) -> None:

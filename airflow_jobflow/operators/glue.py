@@ -7,10 +7,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow_jobflow import params
+from airflow_jobflow.airflow_compat.features import dag_in
 from airflow_jobflow.links import GlueCrawlerLink, GlueJobRunLink, JobLogLink
+from airflow_jobflow.operators import exit_codes
 from airflow_jobflow.operators.base import AwsJobOperator
 from airflow_jobflow.operators.glue_spec import CRAWL_PARAMETERS, RUN_PARAMETERS, CrawlSpec, GlueRunSpec
-from airflow_jobflow.operators.trigger_start import CRAWL_RULES
+from airflow_jobflow.operators.trigger_start import CRAWL_RULES, GLUE_RUN_RULES
 
 if TYPE_CHECKING:
     from airflow_jobflow.waiting.trigger_start import StartRules
@@ -47,7 +49,8 @@ class GlueCrawlOperator(AwsJobOperator):
     def check(self) -> None:
         """Validate the parameters; see the base."""
         reason = "is for jobs that run a command, and a crawl runs none; leave it out"
-        params.reject(self, dict.fromkeys(("pass_context", "result", "result_required"), reason))
+        of_commands = dict.fromkeys(("pass_context", "result", "result_required"), reason)
+        params.reject(self, of_commands | exit_codes.NOT_FOR_GLUE)
         super().check()
 
     def _job_spec(self) -> CrawlSpec:
@@ -62,8 +65,8 @@ class GlueJobRunOperator(AwsJobOperator):
     Where the job, or the account, has as many runs as it may have, the task waits for capacity until its deadline
     (``job_timeout``, or ``queued_timeout``).
 
-    A job with ``MaxRetries`` of its own makes each retry a run of its own, which this does not follow: leave it at 0,
-    and let the task retry.
+    If the job has ``MaxRetries``, Glue itself retries a run that fails. The task waits for the last retry, under the id
+    of the first run.
 
     :param job_name: name of the job.
     :param script_args: arguments of the script, for example ``{"--day": "2026-11-22"}``.
@@ -72,6 +75,10 @@ class GlueJobRunOperator(AwsJobOperator):
     :param attempt_timeout: seconds, or a timedelta, in whole minutes, after which Glue ends the run.
     :param execution_class: ``STANDARD`` or ``FLEX``.
     :param security_configuration: name of the security configuration.
+    :param script: the script of this run, instead of the job's: its address in S3, or a path on the worker, relative to
+        the folder of the DAG file. A local script is uploaded under a hash of its content. Default None.
+    :param script_prefix: where local scripts are uploaded: ``s3://bucket/prefix``. Default None.
+    :param update_job: let the job itself use the script, too. Default False: the job does not change.
     :param run_job_kwargs: further members of StartJobRun, as AWS names them.
     :param on_out_of_memory: what a retry changes if the run ran out of memory, such as ``{"worker_type": "G.2X"}``. The
         value of any of these may be set: ``worker_type``, ``number_of_workers``, ``max_capacity``, ``attempt_timeout``,
@@ -83,9 +90,10 @@ class GlueJobRunOperator(AwsJobOperator):
     ``durable`` gives the run an argument ``--jobflow_owner``, which the script need not know.
 
     Returns the outcome, see :class:`airflow_jobflow.jobs.model.Outcome`, with the ``details`` that Glue reports:
-    ``execution_seconds, dpu_seconds``.
+    ``execution_seconds, dpu_seconds``; after a retry by Glue also ``run_id``, the id of the last one.
     """
 
+    start_rules: ClassVar[StartRules] = GLUE_RUN_RULES
     service: ClassVar[str] = "glue_run"
     template_fields: Sequence[str] = (*AwsJobOperator.template_fields, *RUN_PARAMETERS)
     template_fields_renderers: ClassVar[dict[str, str]] = RUN_PARAMETERS.renderers
@@ -104,6 +112,9 @@ class GlueJobRunOperator(AwsJobOperator):
         attempt_timeout: float | str | timedelta | None = None,
         execution_class: str | None = None,
         security_configuration: str | None = None,
+        script: str | None = None,
+        script_prefix: str | None = None,
+        update_job: bool | str = False,
         on_out_of_memory: dict[str, Any] | str | None = None,
         on_timeout: dict[str, Any] | str | None = None,
         **kwargs: Any,
@@ -118,8 +129,17 @@ class GlueJobRunOperator(AwsJobOperator):
         self.attempt_timeout = attempt_timeout
         self.execution_class = execution_class
         self.security_configuration = security_configuration
+        self.script = script
+        self.script_prefix = script_prefix
+        self.update_job = update_job
         self.on_out_of_memory = on_out_of_memory
         self.on_timeout = on_timeout
 
+    def check(self) -> None:
+        """Validate the parameters; see the base."""
+        params.reject(self, exit_codes.NOT_FOR_GLUE)
+        super().check()
+
     def _job_spec(self) -> GlueRunSpec:
-        return GlueRunSpec(RUN_PARAMETERS.of(self))
+        dag = dag_in(vars(self))
+        return GlueRunSpec(RUN_PARAMETERS.of(self), dag.folder if dag else "")

@@ -11,6 +11,9 @@ from airflow_jobflow.airflow_compat.lineage import with_parent_of_spark
 from airflow_jobflow.exceptions import CapacityUnavailable, SubmissionError, invalid_parameter
 from airflow_jobflow.operators import change_rules
 from airflow_jobflow.operators.changes import values_of
+from airflow_jobflow.operators.glue_script import ARGUMENT as SCRIPT
+from airflow_jobflow.operators.glue_script import Script
+from airflow_jobflow.operators.glue_script import prefix as script_prefix
 from airflow_jobflow.operators.spec import JobSpec
 from airflow_jobflow.params import Parameter, ParameterTable
 
@@ -54,11 +57,14 @@ RUN_PARAMETERS: Final = ParameterTable(
         "attempt_timeout": Parameter("Timeout", _whole_minutes),
         "execution_class": Parameter("ExecutionClass", partial(params.one_of, allowed=("STANDARD", "FLEX"))),
         "security_configuration": Parameter("SecurityConfiguration", params.non_empty_string),
+        "script": Parameter("", params.non_empty_string),
+        "script_prefix": Parameter("", script_prefix),
+        "update_job": Parameter("", params.boolean),
         # A job at its limit of concurrent runs is no lack of capacity that another run could avoid.
         **{name: row for name, row in change_rules.PARAMETERS.items() if name != "on_capacity"},
     }
 )
-"""The parameters of StartJobRun, and what a retry changes."""
+"""The parameters of StartJobRun, those of the run's script, and what a retry changes."""
 
 CHANGEABLE: Final = ("worker_type", "number_of_workers", "max_capacity", "attempt_timeout", "execution_class")
 """The parameters that an attempt can change after a failure."""
@@ -195,13 +201,14 @@ class GlueRunSpec(JobSpec):
     """A run of a Glue job.
 
     :param values: the validated parameters of the operator, see ``RUN_PARAMETERS``.
+    :param folder: the folder of the DAG file, which the path of a local script is relative to. Default: none.
     :raises InvalidParameter: two of them contradict each other.
     """
 
     when_stuck = "Check what else is running: has the job or the account reached a limit?"
     passes_context = False
 
-    def __init__(self, values: Mapping[str, Any]) -> None:
+    def __init__(self, values: Mapping[str, Any], folder: str = "") -> None:
         from airflow_jobflow.jobs import glue_run
 
         for name, member in RUN_PARAMETERS.members.items():
@@ -215,6 +222,7 @@ class GlueRunSpec(JobSpec):
         self.changes = change_rules.changes_of(values, RUN_PARAMETERS, CHANGEABLE)
         self.request = glue_run.request(values, RUN_PARAMETERS.members)
         """The StartJobRun request."""
+        self._script = Script.of(values, folder)
 
     def submit(self, record: AttemptRecord, jobs: RemoteJobs) -> list[str]:
         """Start a run with an argument that no other run carries, and return its id; see the base."""
@@ -223,13 +231,14 @@ class GlueRunSpec(JobSpec):
         from airflow_jobflow.jobs.owner import ARGUMENT
         from airflow_jobflow.operators import submission
 
+        script = {SCRIPT: self._script.resolve(jobs)} if self._script else {}
         changed, inputs = values_of(record.attempt.changes, self.values), record.inputs
         token = record.new_attempt()
         request = {**self.request, **glue_run.request(changed, RUN_PARAMETERS.members)}
         added = {f"--{name}": value for name, value in inputs.context(record).items()}
         if uri := inputs.result_uri(record):
             added[RESULT_ARGUMENT] = uri
-        arguments = {**added, **request.get("Arguments", {})}
+        arguments = {**added, **request.get("Arguments", {}), **script}
         if inputs.pass_context:
             arguments = with_parent_of_spark(arguments, record.context)
         if record.durable:

@@ -77,6 +77,7 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
     :param max_log_lines: the most lines that are copied, of all items together. Default 10,000.
     :param wait_for_completion, queued_timeout, durable, number_logs_success: have no meaning for a map; other values
         than the defaults are rejected.
+    :param skip_on_exit_code, fail_on_exit_code: the same, because each item has an exit code of its own.
 
     Returns a dict in the shape of :class:`airflow_jobflow.jobs.model.Outcome`, whose ``array`` counts the items, and
     ``statuses``: one character per item, in order: ``S`` succeeded, ``F`` failed, ``K`` stopped, ``U`` could not be
@@ -116,6 +117,8 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         deferrable: bool | None = None,
         poll_interval: float | str | timedelta | None = None,
         raise_on_failure: bool = True,
+        skip_on_exit_code: None = None,
+        fail_on_exit_code: None = None,
         job_timeout: float | str | timedelta | None = None,
         number_logs_exception: int = 20,
         stream_logs: bool | str | None = None,
@@ -149,13 +152,13 @@ class AwsMapOperator(MakesObjects, StartsInTriggerer, TaskBase):
         self.deferrable = deferrable
         self.poll_interval = poll_interval
         self.raise_on_failure = raise_on_failure
+        self.skip_on_exit_code, self.fail_on_exit_code = skip_on_exit_code, fail_on_exit_code
         self.job_timeout = job_timeout
         self.number_logs_exception = number_logs_exception
         self.stream_logs = stream_logs
         self.max_log_lines = max_log_lines
         self.number_logs_success = number_logs_success
-        self.cancel_on_kill = cancel_on_kill
-        self.cancel_on_timeout = cancel_on_timeout
+        self.cancel_on_kill, self.cancel_on_timeout = cancel_on_kill, cancel_on_timeout
         self.wait_for_completion = wait_for_completion
         self.queued_timeout = queued_timeout
         self.durable = durable

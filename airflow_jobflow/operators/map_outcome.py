@@ -19,10 +19,8 @@ if TYPE_CHECKING:
     from airflow_jobflow.operators.map_record import MapAttempt
 
 
-def map_outcome(
-    attempt: MapAttempt, context: Context, ended: PreviousResults, usage: Mapping[str, Any] | None
-) -> dict[str, Any]:
-    """Return the outcome of a map that has ended, or raise its failure.
+def map_outcome(attempt: MapAttempt, context: Context, ended: PreviousResults, usage: Mapping[str, Any] | None) -> Any:
+    """Return the outcome of a map that has ended, or what its calls of a function returned, or raise its failure.
 
     :param attempt: the map that this try ran.
     :param context: Airflow's context.
@@ -41,7 +39,8 @@ def map_outcome(
             size = outcome["array"]["size"]
             message = tolerated(attempt.called, failed, size, tolerance.count, tolerance.percentage)
             execution.log.warning("%s", message)
-        return returned.of_map(execution, attempt.called, ended, outcome)
+        outcome = returned.of_map(execution, attempt.called, ended, outcome)
+        return outcome if execution.spec.function is None else execution.spec.function.value(outcome)
     failure = map_result.failure(builder, attempt.name, ended, outcome)
     if execution.given.get("raise_on_failure"):
         raise failure

@@ -78,9 +78,12 @@ class MapAttempt:
         :raises SubmissionError: it cannot be recorded; nothing was started.
         """
         record = self.execution.record
+        self.execution.spec.prepare(self.execution.jobs)
         record.attempt.number, record.attempt.waits_since = 0, None
         record.new_attempt()
         follows, job_group = len(indexes) < size, self.execution.spec.job_group(record)
+        if function := self.execution.spec.function:
+            job_group["variables"] = function.variables
         record.attempt.map = MapRecord(digest, index_ranges(indexes), follows, job_group)
         record.save()
         self.execution.log.info("Map %s: %d of %d items will run", self.name, len(indexes), size)

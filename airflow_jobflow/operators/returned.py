@@ -10,6 +10,7 @@ from airflow_jobflow.exceptions import JobFailed
 from airflow_jobflow.jobs import map_statuses
 from airflow_jobflow.jobs.causes import NO_RESULT, RESULT_NOT_READ
 from airflow_jobflow.jobs.model import JobState
+from airflow_jobflow.jobs.results import MAX_CALLS, MAX_LISTED
 from airflow_jobflow.jobs.wording import named
 
 if TYPE_CHECKING:
@@ -34,7 +35,9 @@ def kind_in_triggerer(execution: Execution[JobSpec]) -> str | None:
     needs_outcome = record.inputs.required and not execution.report.is_shown  # without one, the trigger reads nothing
     if not spec.is_one_job or record.attempt.parts or reads_many or needs_outcome:
         return None
-    return "outcome" if execution.report.is_shown else "nothing"
+    if spec.function and not spec.function.returns_json:
+        return None
+    return ("result" if spec.function else "outcome") if execution.report.is_shown else "nothing"
 
 
 def with_results(execution: Execution[JobSpec], ended: Sequence[Snapshot], built: JobOutcomes) -> JobOutcomes:
@@ -53,12 +56,15 @@ def _with_result(
 ) -> tuple[Outcome, JobflowError | None]:
     from airflow_jobflow import results
 
+    function, access, service = execution.spec.function, execution.jobs.access, execution.jobs.service
+    if error and function:
+        return outcome, function.failure(access, service, ended[0], outcome, error)
     if error or outcome.state is not JobState.SUCCEEDED:
         return outcome, error
     if outcome.array:
         result = _of_array(execution, ended, outcome.array)
     else:
-        result = results.of_job(execution.jobs.access, execution.jobs.service, kind, ended[0])
+        result = results.of_job(access, service, kind, ended[0])
     outcome = replace(outcome, **result.to_dict())
     called = f"{execution.jobs.display_name} {named(outcome.job_id, outcome.name)}"
     return outcome, _failure(execution, called, result, outcome.to_dict())
@@ -131,7 +137,8 @@ def of_map(
     parts = [Part(uri, {index: index for index in indexes_of(ranges)}) for uri, ranges in ended.results.items()]
     after = {index: snapshot(line).previous_attempt_ended_at for index, line in ended.lines.items()}
     if parts:
-        result = results.of_many(execution.jobs.access, parts, size, succeeded, after)
+        most = MAX_CALLS if execution.spec.function else MAX_LISTED
+        result = results.of_many(execution.jobs.access, parts, size, succeeded, after, most=most)
     else:
         result = results.Result(value=[None] * size)
     outcome = outcome | result.to_dict()

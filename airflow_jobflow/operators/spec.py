@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from airflow_jobflow.jobs.model import Outcome, Snapshot
     from airflow_jobflow.jobs.reattach import Found
     from airflow_jobflow.operators.attempts import AttemptRecord
+    from airflow_jobflow.operators.functions import FunctionCall
     from airflow_jobflow.outcomes import OutcomeBuilder
     from airflow_jobflow.params import ParameterTable
     from airflow_jobflow.waiting.remote import RemoteJobs
@@ -46,6 +47,9 @@ class Spec(ABC):
     values: Mapping[str, Any]
     """The validated parameters of the API."""
 
+    function: FunctionCall | None = None
+    """The function that the jobs call; None if they run a command."""
+
     passes_context = True
     """Whether jobs get variables that name their task, unless ``pass_context`` says otherwise."""
 
@@ -54,6 +58,15 @@ class Spec(ABC):
 
     changes = Changes()
     """What the next attempt of a job changes, by the cause of the failure."""
+
+    def prepare(self, jobs: RemoteJobs) -> None:
+        """Write to S3 what the jobs read there, if anything.
+
+        :param jobs: makes the API calls.
+        :raises SubmissionError: it cannot be written, so nothing may be started.
+        """
+        if self.function:
+            self.function.store(jobs.access)
 
     @abstractmethod
     def find_group(self, call: Call, group: str, recorded: Attempt) -> list[Found]:
@@ -160,6 +173,8 @@ class MapSpec(Spec):
         :param items: the parameter ``items``.
         :raises InvalidParameter: one of them is wrong; it is named by its index.
         """
+        if self.function:
+            items = self.function.items
         each_of = list(items) if isinstance(items, Sequence) and not isinstance(items, str) else items
         return self.table.validated_items(params_json.mappings("items", each_of, "with the parameters of one job"))
 

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow_jobflow.airflow_compat.task_context import without_task_state_store
 from airflow_jobflow.operators.attempt_listing import find_attempt
+from airflow_jobflow.operators.glue_script import is_local
 from airflow_jobflow.operators.map_record import as_lines, digest_of
 from airflow_jobflow.operators.returned import kind_in_triggerer
 from airflow_jobflow.waiting.trigger_start import StartRules
@@ -52,6 +53,14 @@ def _why_not(given: Mapping[str, Any]) -> str:
 
 START_RULES = StartRules(("all",), _why_not)
 """Which operators start in the triggerer."""
+
+
+def _why_no_glue_run(given: Mapping[str, Any]) -> str:
+    return "a worker reads and uploads its script" if is_local(given.get("script")) else _why_not(given)
+
+
+GLUE_RUN_RULES = StartRules(("all",), _why_no_glue_run)
+"""Runs of Glue jobs start there, unless their script is a local file."""
 
 CRAWL_RULES = StartRules(("all",), lambda _: "a crawl cannot be found again by another triggerer")
 """Crawls start on workers."""

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk import conf
@@ -16,7 +17,7 @@ from airflow_jobflow.airflow_compat.copies import MakesObjects
 from airflow_jobflow.airflow_compat.retry_policy import SensorBase
 from airflow_jobflow.airflow_compat.starts import StartsInTriggerer
 from airflow_jobflow.exceptions import invalid_parameter
-from airflow_jobflow.jobs.array import Tolerance
+from airflow_jobflow.sensors.targets import target_outcomes
 from airflow_jobflow.ui.failure_report import reporting_failures
 from airflow_jobflow.ui.task_report import TaskReport
 from airflow_jobflow.waiting import timeouts
@@ -28,6 +29,7 @@ from airflow_jobflow.waiting.wait import JobWait, snapshots
 if TYPE_CHECKING:
     from airflow.sdk import Context
 
+    from airflow_jobflow.jobs.targets import Target
     from airflow_jobflow.triggers.start import Start
 
 NOT_HONOURED = {
@@ -136,6 +138,13 @@ class AwsJobSensor(MakesObjects, StartsInTriggerer, SensorBase):
         """Return the name of the job, for messages on one that was never described; empty if it is not known."""
         return ""
 
+    def _target(self) -> Target | None:
+        """Return the status to wait for; None where the sensor waits for the end.
+
+        :raises InvalidParameter: it is not a status, or has no effect.
+        """
+        return None
+
     # The objects of the wait. They are built on first use, because the parameters are rendered by then.
 
     @cached_property
@@ -145,7 +154,9 @@ class AwsJobSensor(MakesObjects, StartsInTriggerer, SensorBase):
     @cached_property
     def _wait(self) -> JobWait:
         parameters = wait_parameters(self, WAIT_PARAMETERS, timeout=float(self.timeout))
-        return JobWait.of(self, self._report, parameters, scope=self._scope(), name=self._job_name())
+        if target := self._target():  # no logs, whatever [jobflow] stream_logs says: they are copied until jobs end
+            parameters = replace(parameters, logs={**parameters.logs, "stream_logs": False})
+        return JobWait.of(self, self._report, parameters, target, scope=self._scope(), name=self._job_name())
 
     @property
     def kept_links(self) -> dict[str, str]:
@@ -242,11 +253,10 @@ class AwsJobSensor(MakesObjects, StartsInTriggerer, SensorBase):
             if len(seen) == 1:  # a sensor that started in the triggerer has not kept them yet
                 self._report.keep_links(seen.values())
             raise timeouts.sensor_timeout(self._wait.jobs, event, self._wait.parameters.deadlines)
-        builder = self._wait.jobs.outcome_builder
         outcomes = self._wait.outcomes(
             context,
             event,
-            lambda ended: builder.job_outcomes(ended, Tolerance()),
+            partial(target_outcomes, self._wait.jobs.outcome_builder, self._wait.target),
             raise_on_failure=self.raise_on_failure,
         )
         return outcomes if self._names_several else outcomes[0]

@@ -2,10 +2,11 @@
 
 How Airflow 3.3 kills a deferred task (``triggerer_job_runner.py``; 3.2: see ``airflow_compat.kills``): it deletes the
 trigger's row, and the triggerer cancels the trigger with a message, every second until it has ended. All triggers that
-are killed at the same time run side by side. On the first cancellation Airflow awaits ``on_kill``, for at most 30 s. On
-Python 3.11 the next cancellation already abandons ``on_kill``; later versions pass each one on to it. Then Airflow
-awaits ``cleanup`` without a limit, and reports the trigger as ended. Its supervisor then closes the task's log. So
-``on_kill`` only starts to stop the jobs, and ``cleanup`` keeps the trigger, and with it the log, until that is done.
+are killed at the same time run side by side. On the first cancellation Airflow logs it, and then awaits ``on_kill``,
+for at most 30 s. A second cancellation while it logs skips ``on_kill``; one after that abandons ``on_kill`` on Python
+3.11, and is passed on to it by later versions. Then Airflow awaits ``cleanup`` without a limit, and reports the trigger
+as ended. Its supervisor then closes the task's log. So the first cancellation already begins to stop the jobs,
+``on_kill`` waits for that, and ``cleanup`` keeps the trigger, and with it the log, until that is done.
 """
 
 from __future__ import annotations
@@ -61,6 +62,8 @@ class KillableTrigger(Stored, BaseTrigger):
         self._fired = False
         self._kill: asyncio.Task[None] | None = None
         """Handles a kill."""
+        self._has_begun_kill = False
+        """Whether that kill has begun, and ``on_kill`` was not called yet."""
         self._tasks: set[asyncio.Task[None]] = set()
         """The running background tasks of this trigger."""
         self._has_spawned = False
@@ -80,14 +83,21 @@ class KillableTrigger(Stored, BaseTrigger):
         self._has_spawned = True
         return task
 
-    async def on_kill(self) -> None:
-        """Stop the jobs, if they are this task's own and a user has acted on it.
+    def begin_kill(self) -> asyncio.Task[None]:
+        """Begin to stop the jobs, if they are this task's own and a user has acted on it.
 
-        Stopping continues when this is cancelled or takes longer than Airflow allows.
+        :return: the task that does so. It continues when this trigger is cancelled again.
         """
         if self._kill is None or self._kill.done():
             self._kill = self.spawn(self._stop_if_killed())
-        await asyncio.shield(self._kill)
+        self._has_begun_kill = True
+        return self._kill
+
+    async def on_kill(self) -> None:
+        """Stop the jobs, see ``begin_kill``, unless that has begun; wait until it is done."""
+        kill = self._kill if self._kill and self._has_begun_kill else self.begin_kill()
+        self._has_begun_kill = False
+        await asyncio.shield(kill)
 
     async def cleanup(self) -> None:
         """Keep this trigger until its background tasks have ended and their log lines were read.
@@ -201,7 +211,7 @@ class WaitTrigger(KillableTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Wait, and fire one event: either it ends the task, or a worker continues with it."""
-        async with on_kill_called(self, self.on_kill):
+        async with on_kill_called(self, self.on_kill, self.begin_kill):
             event = await self.wait()
             if self.attempt is not None:
                 event["attempt"] = self.attempt

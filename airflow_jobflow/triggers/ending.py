@@ -1,12 +1,13 @@
 """The end of a task in the triggerer: it stores what a worker would store.
 
-Only for a task whose jobs have succeeded and that loses nothing (see ``trigger_eligibility``). Every other task is
-resumed on a worker.
+Only for a task whose jobs have reached their target and that loses nothing (see ``trigger_eligibility``). Every other
+task is resumed on a worker.
 """
 
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from airflow.triggers.base import TaskSuccessEvent
 from airflow_jobflow.airflow_compat.xcoms import set_xcom
 from airflow_jobflow.aws import ONCE, Access, run_blocking, service_client
 from airflow_jobflow.jobs import service as job_service
-from airflow_jobflow.jobs.model import JobState, Snapshot
+from airflow_jobflow.jobs.model import Snapshot
 from airflow_jobflow.links import KEY, pages
 from airflow_jobflow.metrics import publish_usage
 from airflow_jobflow.outcomes import OutcomeBuilder
@@ -26,8 +27,9 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-OUTCOME, OUTCOMES, NOTHING = "outcome", "outcomes", "nothing"
-"""What a task returns: the outcome of its one job, a list of outcomes, or nothing because of ``do_xcom_push=False``."""
+OUTCOME, OUTCOMES, RESULT, NOTHING = "outcome", "outcomes", "result", "nothing"
+"""What a task returns: the outcome of its one job, a list of outcomes, what the function of its job returned, or
+nothing because of ``do_xcom_push=False``."""
 
 
 async def success(
@@ -46,20 +48,16 @@ async def success(
     :param access: the AWS connection to use for details that a poll does not return.
     :param service: our name of the service, such as ``batch``.
     :param seen: the last snapshots of the jobs, in the order in which the task names them.
-    :param returns: what the task returns: ``OUTCOME``, ``OUTCOMES`` or ``NOTHING``.
+    :param returns: what the task returns, one of the constants of this module.
     :param noted: the console URLs that are stored for the task already. Default None, for none.
     :param result: where the one job writes its result. Default None: it has none.
-    :return: None if a worker must end the task: a job has not succeeded, or its result could not be pushed.
+    :return: None if a worker must end the task, because its result could not be pushed.
     """
-    if any(snapshot.state is not JobState.SUCCEEDED for snapshot in seen):
-        return None
     links: dict[str, Any] = {}
     try:
         if returns != NOTHING:
-            several = returns == OUTCOMES
-            links = await asyncio.to_thread(
-                _push_result, task_instance, access, service, seen, several=several, result=result
-            )
+            push = functools.partial(_push_result, returns=returns, result=result)
+            links = await asyncio.to_thread(push, task_instance, access, service, seen)
     except Exception as error:  # noqa: BLE001 -- whatever AWS or an XCom backend raises, a worker tries again
         log.warning("Could not complete the task in the triggerer; resuming on a worker: %s", error)
         return None
@@ -72,8 +70,8 @@ def _push_result(
     service: str,
     seen: Sequence[Snapshot],
     *,
-    several: bool,
-    result: str | None = None,
+    returns: str,
+    result: str | None,
 ) -> dict[str, str]:
     """Push the outcomes, as a worker would, and return the console URLs of the first job.
 
@@ -93,5 +91,7 @@ def _push_result(
         outcomes[0] |= returned.to_dict()
     for outcome in outcomes:
         publish_usage(service, outcome["usage"])
-    set_xcom(task_instance, "return_value", outcomes if several else outcomes[0])
+    value = {OUTCOMES: outcomes, OUTCOME: outcomes[0], RESULT: outcomes[0].get("result")}[returns]
+    if value is not None:  # as Airflow on a worker
+        set_xcom(task_instance, "return_value", value)
     return pages(service, with_final_details[0])

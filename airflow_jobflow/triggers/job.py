@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_jobflow import metrics
 from airflow_jobflow.jobs import service as job_service
 from airflow_jobflow.jobs.model import Snapshot
+from airflow_jobflow.jobs.targets import Target
 from airflow_jobflow.jobs.usage import ArrayRunTime
 from airflow_jobflow.jobs.wording import KILL_REASON
 from airflow_jobflow.polling.errors import WatchError
@@ -74,6 +75,7 @@ class JobTrigger(WaitTrigger):
         Default None: never.
     :param reported_statuses: the status that the task's log already has, by job id; only changes are logged.
         Default: none.
+    :param target: the members of the :class:`airflow_jobflow.jobs.targets.Target` to wait for. Default None: the end.
     :param result_kind: what the task returns if it ends in the triggerer, one of the constants of
         ``triggers.ending``. Default None: a worker ends it.
     :param result: where the job writes its result: ``s3://bucket/prefix``, or ``log``. It is read if the task ends in
@@ -116,6 +118,7 @@ class JobTrigger(WaitTrigger):
         container_name: str | None = None,
         queue_deadline: float | None = None,
         reported_statuses: Mapping[str, str] | None = None,
+        target: Mapping[str, Any] | None = None,
         result_kind: str | None = None,
         result: str | None = None,
         reports_progress: bool = False,
@@ -131,12 +134,14 @@ class JobTrigger(WaitTrigger):
         self.container_name = container_name
         self.queue_deadline = queue_deadline
         self.reported_statuses = dict(reported_statuses or {})
+        self.target = target
         self.result_kind = result_kind
         self.result = result
         self.reports_progress = reports_progress
         self.progress_digest = progress_digest
         self.links = None if links is None else dict(links)
         self.number_logs_success = number_logs_success
+        self._target = Target(**target or {})
         self._seen: dict[str, Snapshot] = {}
         """The last snapshot of each job."""
         self._errors: dict[str, dict[str, str]] = {}
@@ -251,7 +256,7 @@ class JobTrigger(WaitTrigger):
         return [job_id for job_id in self.job_ids if job_id in self._open]
 
     async def finish(self, event: dict[str, Any]) -> TriggerEvent | None:
-        """Return the event that ends the task in the triggerer, if all jobs have succeeded and ``result_kind`` is set.
+        """Return the event that ends the task in the triggerer, if all reached the target and ``result_kind`` is set.
 
         :param event: what ``wait`` returned.
         :return: None if a worker is needed.
@@ -259,6 +264,8 @@ class JobTrigger(WaitTrigger):
         if self.result_kind is None or self.task_instance is None or event["limit"] or event["errors"]:
             return None
         seen = [self._seen[job_id] for job_id in self.job_ids]
+        if not all(map(self._target.reached, seen)):
+            return None
         return await success(
             self.task_instance,
             self.access,
@@ -295,7 +302,7 @@ class JobTrigger(WaitTrigger):
         self._left_queue |= snapshot.left_queue
         if self._logs:
             self._logs.observe(snapshot)
-        if snapshot.state.ended:
+        if self._target.decided(snapshot):
             self._open.discard(job_id)
         if self.reported_statuses.get(job_id) != snapshot.progress():
             self.reported_statuses[job_id] = snapshot.progress()

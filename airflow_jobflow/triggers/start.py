@@ -34,7 +34,8 @@ from typing import TYPE_CHECKING, Any, cast
 from airflow.triggers.base import TriggerEvent
 
 from airflow_jobflow import trigger_eligibility
-from airflow_jobflow.airflow_compat.deferrals import timeout_of
+from airflow_jobflow.airflow_compat.deferrals import set_timeout, timeout_of
+from airflow_jobflow.airflow_compat.kills import on_kill_called
 from airflow_jobflow.airflow_compat.serialized_tasks import dag_renders_natively
 from airflow_jobflow.airflow_compat.xcoms import delete_xcom
 from airflow_jobflow.triggers.base import KillableTrigger, WaitTrigger
@@ -127,7 +128,8 @@ class StartTrigger(KillableTrigger):
         """Start the task and wait for its jobs; if it cannot be started here, fire the event that starts a worker."""
         ticks = asyncio.create_task(self._tick())
         try:
-            trigger = await self._start()
+            async with on_kill_called(self, self.on_kill, self.begin_kill):
+                trigger = await self._start()
         except Exception as error:  # noqa: BLE001 -- whatever it is, a worker meets it again and raises it
             await asyncio.to_thread(log.info, "Starting the task on a worker: %s", error)
             self._fired = True
@@ -185,6 +187,7 @@ class StartTrigger(KillableTrigger):
 
     def _started(self, trigger: WaitTrigger) -> WaitTrigger:
         trigger.task_instance = self.task_instance
+        set_timeout(trigger, timeout_of(self))
         return trigger
 
     def _run_in_thread(self, start: Start, listed_after: float) -> Future[WaitTrigger]:
@@ -253,7 +256,8 @@ class StartTrigger(KillableTrigger):
 
     async def on_kill(self) -> None:
         """Stop the jobs, if they are this task's own and a user has acted on it; see the base."""
-        await (self._trigger.on_kill() if self._trigger else super().on_kill())
+        killed_while_starting = self._kill is not None
+        await (self._trigger.on_kill() if self._trigger and not killed_while_starting else super().on_kill())
 
     async def stop_jobs(self) -> None:
         """Stop the jobs of a submit that was under way when the task was killed, or of a trigger before this one."""

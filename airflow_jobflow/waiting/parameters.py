@@ -67,6 +67,8 @@ OPERATOR_PARAMETERS: Final = ParameterTable(
     {
         **WAIT_PARAMETERS,
         "queued_timeout": Parameter("", params.seconds),
+        "skip_on_exit_code": Parameter("", params.exit_codes),
+        "fail_on_exit_code": Parameter("", params.exit_codes),
         "pass_context": Parameter("", params.boolean, templated=False),
         "result": Parameter("", params.result),
         "result_required": Parameter("", params.boolean, required=True, templated=False),

@@ -106,6 +106,7 @@ class RemoteJobs:
         *arguments: object,
         retry: Retry | None = None,
         past_deadline: bool = False,
+        client: str | None = None,
     ) -> Result:
         """Run a function of ``jobs/`` that makes API calls, and repeat it if it fails.
 
@@ -113,15 +114,17 @@ class RemoteJobs:
         :param arguments: further arguments of the function.
         :param retry: when it is repeated. Default: for a minute.
         :param past_deadline: whether it is also repeated after the task's deadline. Default False.
+        :param client: the boto3 client of another service that makes the calls, such as ``s3``. Default None.
         :return: what the function returns.
         :raises CallError: it failed, and is not repeated.
         """
-        from airflow_jobflow.aws import Retry, run_blocking
+        from airflow_jobflow.aws import Retry, run_blocking, service_client
 
         retry = retry or Retry(PATIENCE)
         if self.call_deadline is not None and not past_deadline:
             retry = retry.until(self.call_deadline)
-        return run_blocking(self.client, function, *arguments, retry=retry)
+        made_by = service_client(self.access, client) if client else self.client
+        return run_blocking(made_by, function, *arguments, retry=retry)
 
     def describe(self, call: Call, job_ids: Sequence[str]) -> dict[str, Snapshot]:
         """Describe jobs; unknown ones are left out.

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from airflow_jobflow.exceptions import JobflowError
     from airflow_jobflow.jobs.model import Outcome, Snapshot
+    from airflow_jobflow.jobs.targets import Target
     from airflow_jobflow.triggers.base import WaitTrigger
     from airflow_jobflow.triggers.job import JobTrigger
     from airflow_jobflow.ui.task_report import TaskReport
@@ -39,22 +40,29 @@ class JobWait:
     :param jobs: its jobs in AWS.
     :param report: what it reports of them.
     :param parameters: its shared parameters.
+    :param target: what it waits for.
     """
 
     task: Any
     jobs: RemoteJobs
     report: TaskReport
     parameters: WaitParameters
+    target: Target
 
     @classmethod
-    def of(cls, task: Any, report: TaskReport, parameters: WaitParameters, **where: Any) -> JobWait:
+    def of(
+        cls, task: Any, report: TaskReport, parameters: WaitParameters, target: Target | None = None, **where: Any
+    ) -> JobWait:
         """Return the wait of an operator or a sensor.
 
         :param task, report, parameters: see the class.
+        :param target: see the class. Default None: the end of the jobs.
         :param where: what its calls are confined to, see :class:`airflow_jobflow.waiting.remote.RemoteJobs`.
         """
+        from airflow_jobflow.jobs.targets import Target
+
         jobs = RemoteJobs(task.service, parameters.access, report, task.log, log_lines=parameters.log_lines, **where)
-        return cls(task, jobs, report, parameters)
+        return cls(task, jobs, report, parameters, target or Target())
 
     def initial_status(
         self, job_ids: Sequence[str], seen: Mapping[str, Snapshot | None] | None = None
@@ -108,7 +116,7 @@ class JobWait:
 
         :param context: Airflow's context.
         :param job_ids: the ids of the jobs.
-        :param seen: what was last seen of them. If all have ended, this returns at once.
+        :param seen: what was last seen of them. If the wait is over, this returns at once.
         :param deadline: when the wait ends, in seconds since the epoch. Default None: never.
         :param queue_deadline: when it ends if no job has left the queue. Default None: never.
         :param cancel_on_kill: whether the trigger stops the jobs when the task is killed. Default False.
@@ -119,7 +127,7 @@ class JobWait:
         :param resumes_with: further arguments of ``execute_complete`` when the task is resumed. Default: none.
         :param before_deferral: called before the task defers. Default None.
         """
-        all_ended = all(job_id in seen and seen[job_id].state.ended for job_id in job_ids)
+        all_ended = self._is_over(job_ids, seen)
         if all_ended and not self.parameters.copies_logs:
             return self._ended_event(job_ids, seen)
         trigger = self.trigger(
@@ -155,9 +163,13 @@ class JobWait:
             container_name=self.jobs.container,
             **dataclasses.asdict(self.jobs.access),
             poll_interval=self.parameters.poll_interval,
+            target=dataclasses.asdict(self.target) if self.target.status else None,
             **self.parameters.logs,
             **arguments,
         )
+
+    def _is_over(self, job_ids: Sequence[str], seen: Mapping[str, Snapshot]) -> bool:
+        return all(job_id in seen and self.target.decided(seen[job_id]) for job_id in job_ids)
 
     def _ended_event(self, job_ids: Sequence[str], seen: Mapping[str, Snapshot]) -> dict[str, Any]:
         """Return the event of a trigger for jobs that have all ended."""
@@ -198,7 +210,7 @@ class JobWait:
         if not event["limit"] or event.get("stopped") or event.get("unstopped") or not event["job_ids"]:
             return dict(event)
         seen = {**snapshots(event), **self.jobs.describe_now(event["job_ids"])}
-        ended = all(job_id in seen and seen[job_id].state.ended for job_id in event["job_ids"])
+        ended = self._is_over(event["job_ids"], seen)
         jobs = {job_id: snapshot.to_dict() for job_id, snapshot in seen.items()}
         return {**event, "jobs": jobs, "limit": None if ended else event["limit"]}
 
@@ -209,6 +221,7 @@ class JobWait:
         build_outcomes: Callable[[Sequence[Snapshot]], JobOutcomes],
         *,
         raise_on_failure: bool,
+        instead: Callable[[JobflowError], Exception | None] = lambda _: None,
     ) -> list[dict[str, Any]]:
         """Return the outcomes of jobs that have ended, in the order of their ids.
 
@@ -216,6 +229,8 @@ class JobWait:
         :param event: the event of the trigger.
         :param build_outcomes: returns outcomes and exceptions of snapshots.
         :param raise_on_failure: whether a failure is raised, and not only logged and reported.
+        :param instead: returns an exception that is raised in place of a failure, even without ``raise_on_failure``, or
+            None. Default: none is.
         :raises JobNotFound, WaitError, AccessDenied: a job can no longer be described.
         :raises JobFailed, JobStopped: a job failed or was stopped, and ``raise_on_failure`` is set.
         """
@@ -233,8 +248,10 @@ class JobWait:
         failed = [snapshot for snapshot in ended if snapshot.state is not JobState.SUCCEEDED]
         self.report.keep_links((failed or ended)[:1])
         failures = [error for _, error in built if error]
-        if failures and raise_on_failure:
-            raise combined_failure(failures, outcomes)
+        if failures:
+            failure = combined_failure(failures, outcomes)
+            if raised := instead(failure) or (failure if raise_on_failure else None):
+                raise raised
         for error in failures:
             self.task.log.warning("%s", error)
             report_failure(self.report, context, error)

@@ -128,6 +128,7 @@ def test_the_trigger_form_explains_itself(dags: Any) -> None:
         "fargate_map",
         "fargate_map_expand",
         "glue_crawler_then_job",
+        "python_functions",
         "stop_orphans",
     }
     for dag in dags.values():

@@ -28,6 +28,7 @@ from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
 from airflow_jobflow.retry_policy import JobRetryPolicy
+from airflow_jobflow.sensors.ecs import EcsTaskSensor
 from airflow_jobflow.triggers.state_change import JobStateChangeTrigger
 """
 """What a block may use without importing it."""

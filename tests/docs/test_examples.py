@@ -32,6 +32,8 @@ RETURNED: Final[dict[str, tuple[str, Any]]] = {
     "fargate_task": ("process", "ecs"),
     "glue_job_run": ("to_parquet", "glue_run"),
     "sensors": ("crawled", "glue_crawl"),
+    "functions": ("describe", "2 times a, 2 times rose"),
+    "functions_map": ("halve", [5.0, 2.5, 1.25]),
     "retries": ("by_batch", "batch"),
 }
 """For each DAG of the examples, a task and its result: the value, the start of it, or the service of an outcome."""

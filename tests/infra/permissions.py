@@ -22,7 +22,7 @@ REVISION: Final = 1
 """A request is checked with the revision that it names."""
 
 OF_CRAWLERS: Final = ("StartCrawler", "StopCrawler", "GetCrawler")
-OF_JOBS: Final = ("StartJobRun", "BatchStopJobRun", "GetJobRun", "GetJobRuns")
+OF_JOBS: Final = ("StartJobRun", "BatchStopJobRun", "GetJobRun", "GetJobRuns", "GetJob", "UpdateJob")
 OF_TASK_DEFINITIONS: Final = (
     "DescribeTaskDefinition",
     "ListTaskDefinitionFamilies",

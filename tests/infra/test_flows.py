@@ -19,6 +19,7 @@ FLOWS = [
     "fargate_map",
     "fargate_map_expand",
     "glue_crawler_then_job",
+    "python_functions",
     "stop_orphans",
     "deregister_definitions",
 ]
@@ -46,8 +47,13 @@ def test_a_sample_runs_on_the_stack(
 ) -> None:
     """It uses the template's names, and the params from the outputs of the stack."""
     of_map: dict[str, Any] = {"parameter": ITEMS, **json.loads(stack.outputs["FargateMapParams"])}
-    params = of_map if flow.startswith("fargate_map") else {"polls": 100} if flow.startswith("glue") else {}
-    run = run_on(stack.aws, flow, **params)
+    of_flow = {
+        "fargate_map": of_map,
+        "fargate_map_expand": of_map,
+        "glue_crawler_then_job": {"polls": 100},
+        "python_functions": json.loads(stack.outputs["PythonFunctionsParams"]),
+    }
+    run = run_on(stack.aws, flow, **of_flow.get(flow, {}))
     assert run.state == "success"
     if flow.startswith("fargate_map"):
         assert [each["result"] for each in run.returned("results")] == ["Success", "Success"]

@@ -216,6 +216,7 @@ def test_failed_run_is_retried(kit: Kit) -> None:
     job = kit.job("raise ValueError('always')", MaxRetries=1)
     first = kit.run(job, Arguments={"--x": "y"})
     assert (first["JobRunState"], first["Attempt"]) == ("FAILED", 0)
+    kit.eventually(lambda: len(kit.runs(job)) > 1)  # after half a minute, scaled
     second = kit.wait(job, f"{first['Id']}_attempt_1")
     assert (second["JobRunState"], second["Attempt"], second["PreviousRunId"]) == ("FAILED", 1, first["Id"])
     assert second["Arguments"] == {"--x": "y"}

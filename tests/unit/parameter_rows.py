@@ -5,15 +5,17 @@ A row of a table has a value for the parameter, where its effect is visible, and
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_jobflow.exceptions import JobflowError
+from airflow_jobflow.exceptions import JobFailed, JobFailedFinally, JobflowError
 from airflow_jobflow.jobs.attempt import Attempt
 from airflow_jobflow.jobs.changes import CAUSES
 from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
@@ -270,6 +272,13 @@ OF_OPERATORS: dict[str, Any] = {
     "start_from_trigger": HasEffect(True, lambda seen: seen.task.start_from_trigger, True),
 }
 
+EXIT_CODE = {
+    "skip_on_exit_code": HasEffect("[1]", kind_of_result, AirflowSkipException, job=JobState.FAILED),
+    "fail_on_exit_code": HasEffect(1, kind_of_result, JobFailedFinally, job=JobState.FAILED),
+}
+NO_EXIT_CODE = dict.fromkeys(EXIT_CODE, Rejected(1, "is for jobs with an exit code, and Glue reports none"))
+ITEMS_EXIT = dict.fromkeys(EXIT_CODE, Rejected([1], "each item of a map has an exit code of its own"))
+
 SINGLE = "applies only to arrays and maps, and this operator runs a single job"
 OF_SINGLE_JOBS: dict[str, Any] = {
     **OF_OPERATORS,
@@ -280,6 +289,7 @@ OF_SINGLE_JOBS: dict[str, Any] = {
 
 OF_MAPS: dict[str, Any] = {
     **OF_OPERATORS,
+    **ITEMS_EXIT,
     "raise_on_failure": HasEffect(False, map_returns, True, late=True),
     "wait_for_completion": Rejected(False, "a map starts jobs as others end"),
     "queued_timeout": Rejected(60, "a map has no queue timeout"),
@@ -425,6 +435,23 @@ GLUE_RUN: dict[str, Any] = dict(
         sent("attempt_timeout", "120", "Timeout", 2),
         sent("execution_class", "FLEX", "ExecutionClass"),
         sent("security_configuration", "s", "SecurityConfiguration"),
+        sent("script", "s3://bucket/new.py", "Arguments.--scriptLocation"),
+        sent(
+            "script_prefix",
+            "s3://bucket/other/",
+            "Arguments.--scriptLocation",
+            f"s3://bucket/other/parameter_rows-{hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]}.py",
+            beside={"script": __file__, "script_prefix": "s3://bucket/prefix"},
+        ),
+        (
+            "update_job",
+            HasEffect(
+                "true",
+                lambda seen: [each["JobUpdate"]["Command"] for each in seen.aws.sent("update_job")],
+                [{"Name": "pythonshell", "ScriptLocation": "s3://bucket/new.py"}],
+                beside={"script": "s3://bucket/new.py"},
+            ),
+        ),
         changes("on_out_of_memory", worker_type="G.2X"),
         changes("on_timeout", attempt_timeout="x2"),
     ]
@@ -447,6 +474,7 @@ OF_SENSORS: dict[str, Any] = {
 ROWS: dict[type, dict[str, Any]] = {
     BatchJobOperator: {
         **OF_OPERATORS,
+        **EXIT_CODE,
         **BATCH,
         **BATCH_SINGLE,
         "tolerated_failure_count": HasEffect(1, state, "SUCCEEDED", **TOLERATED),
@@ -472,6 +500,7 @@ ROWS: dict[type, dict[str, Any]] = {
     },
     EcsTaskOperator: {
         **OF_SINGLE_JOBS,
+        **EXIT_CODE,
         **ECS,
         **ON_INSTANCES,
         "cluster": HasEffect("other", argument("scope"), "other"),
@@ -487,6 +516,7 @@ ROWS: dict[type, dict[str, Any]] = {
     },
     FargateTaskOperator: {
         **OF_SINGLE_JOBS,
+        **EXIT_CODE,
         **ECS,
         "cluster": HasEffect("other", argument("scope"), "other"),
         "durable": HasEffect(False, lambda seen: "clientToken" in seen.request, False),
@@ -500,6 +530,7 @@ ROWS: dict[type, dict[str, Any]] = {
     },
     GlueCrawlOperator: {
         **OF_SINGLE_JOBS,
+        **NO_EXIT_CODE,
         **{
             name: Rejected(value, "is for jobs that run a command")
             for name, value in (("pass_context", True), ("result", "log"), ("result_required", True))
@@ -515,6 +546,7 @@ ROWS: dict[type, dict[str, Any]] = {
     },
     GlueJobRunOperator: {
         **OF_SINGLE_JOBS,
+        **NO_EXIT_CODE,
         **GLUE_RUN,
         "pass_context": HasEffect(True, told_dag, True),
         "durable": HasEffect(False, lambda seen: "Arguments" in seen.request, False),
@@ -524,6 +556,10 @@ ROWS: dict[type, dict[str, Any]] = {
         **OF_SENSORS,
         "cluster": HasEffect("other", argument("scope"), "other"),
         "task_arn": HasEffect([ARN], argument("job_ids"), [ARN], beside={"task_arn": "x"}),
+        "target_state": HasEffect("RUNNING", state, "RUNNING"),
+        "failure_states": HasEffect(
+            "RUNNING", lambda seen: isinstance(seen.result, JobFailed), True, beside={"target_state": "STOPPED"}
+        ),
     },
     GlueCrawlSensor: {
         **OF_SENSORS,

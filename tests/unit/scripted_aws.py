@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from types import SimpleNamespace
 from typing import Any
 
+from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs.model import JobState
 
 CRAWLED = datetime(2026, 1, 2, tzinfo=UTC)
@@ -120,8 +121,22 @@ class ScriptedAws:
         """Respond with the id of the run."""
         return {"JobRunId": "jr_1"}
 
-    def get_job_run(self, **_: Any) -> Any:
-        """Respond with the run."""
+    def put_object(self, **_: Any) -> Any:
+        """Store an object in S3."""
+        return {}
+
+    def get_job(self, **_: Any) -> Any:
+        """Respond with the job, which has a script of its own."""
+        return {"Job": {"Name": "j", "Command": {"Name": "pythonshell", "ScriptLocation": "s3://bucket/old.py"}}}
+
+    def update_job(self, **_: Any) -> Any:
+        """Update the job."""
+        return {"JobName": "j"}
+
+    def get_job_run(self, JobName: str, RunId: str) -> Any:  # noqa: N803 -- AWS's names
+        """Respond with the run, which Glue has not retried."""
+        if RunId.endswith("_attempt_1"):
+            raise CallError(Fault.REJECTED, f"no run {RunId} of {JobName}", "EntityNotFoundException")
         return {
             "JobRun": {
                 "Id": "jr_1",

@@ -50,20 +50,27 @@ def runner() -> Iterator[Runner]:
     signal.signal(signal.SIGTERM, before)
 
 
-async def cancelled(on_kill: Callable[[], Any], *, by: Callable[[], object] = lambda: None, **trigger: Any) -> None:
+async def cancelled(
+    on_kill: Callable[[], Any],
+    *,
+    by: Callable[[], object] = lambda: None,
+    begin: Callable[[], object] = lambda: None,
+    message: str | None = None,
+    **trigger: Any,
+) -> None:
     """Cancel a trigger once it waits."""
     waits = asyncio.Event()
 
     async def wait() -> None:
         made: Any = SimpleNamespace(**{"task_instance": object(), **trigger})
-        async with kills.on_kill_called(made, on_kill):
+        async with kills.on_kill_called(made, on_kill, begin):
             waits.set()
             await asyncio.get_running_loop().create_future()
 
     running = asyncio.create_task(wait())
     await waits.wait()
     by()
-    running.cancel()
+    running.cancel(message)
     with pytest.raises(asyncio.CancelledError):
         await running
 
@@ -118,6 +125,26 @@ def test_on_kill_is_not_called_twice(monkeypatch: pytest.MonkeyPatch) -> None:
     """Airflow 3.3 calls it itself."""
     monkeypatch.setattr(kills, "CALLED_BY_AIRFLOW", True)
     assert not was_called()
+
+
+@pytest.mark.parametrize(
+    ("begins", "how"),
+    [
+        (True, {"message": "user-action"}),
+        (False, {}),
+        (False, {"message": "user-action", "task_instance": None}),
+        (False, {"message": "user-action", "timeout_after": datetime(2026, 1, 1, tzinfo=UTC)}),
+    ],
+    ids=["a kill", "a shutdown", "airflow dags test", "a timeout"],
+)
+def test_a_kill_begins_before_airflow_calls_on_kill(
+    monkeypatch: pytest.MonkeyPatch, how: dict[str, Any], *, begins: bool
+) -> None:
+    """Airflow 3.3 does not call it if it cancels the trigger again too soon."""
+    monkeypatch.setattr(kills, "CALLED_BY_AIRFLOW", True)
+    begun = []
+    assert not was_called(begin=lambda: begun.append(1), **how)
+    assert bool(begun) == begins
 
 
 @pytest.mark.usefixtures("_without_on_kill")

@@ -14,9 +14,11 @@ from typing import Any
 import airflow
 import jsonschema
 import pytest
-from airflow.sdk import BaseOperator, BaseSensorOperator
+from airflow.sdk import BaseOperator, BaseSensorOperator, task
 from airflow.sdk.configuration import conf
 
+from airflow_jobflow.decorators.batch import batch_map_task, batch_task
+from airflow_jobflow.decorators.ecs import ecs_map_task, ecs_task, fargate_map_task, fargate_task
 from airflow_jobflow.operators.batch import BatchJobOperator
 from airflow_jobflow.operators.batch_parameters import PARAMETERS
 from airflow_jobflow.operators.glue import GlueCrawlOperator, GlueJobRunOperator
@@ -32,6 +34,8 @@ PUBLIC = [
     "airflow_jobflow.sensors.batch",
     "airflow_jobflow.sensors.ecs",
     "airflow_jobflow.sensors.glue",
+    "airflow_jobflow.decorators.batch",
+    "airflow_jobflow.decorators.ecs",
     "airflow_jobflow.links",
     "airflow_jobflow.reaper",
     "airflow_jobflow.retry_policy",
@@ -57,9 +61,22 @@ def test_every_name_in_the_provider_info_exists() -> None:
         for entry in info[kind]:
             for module in entry["python-modules"]:
                 importlib.import_module(module)
-    for name in info["extra-links"]:
+    for name in (*info["extra-links"], *(each["class-name"] for each in info["task-decorators"])):
         module, _, cls = name.rpartition(".")
         assert getattr(importlib.import_module(module), cls)
+
+
+def test_airflow_finds_the_decorators() -> None:
+    """Under the names of the documentation; a provider that is loaded earlier could have taken one."""
+    found = {name: getattr(task, name) for name in ("batch", "batch_map", "fargate", "fargate_map", "ecs", "ecs_map")}
+    assert found == {
+        "batch": batch_task,
+        "batch_map": batch_map_task,
+        "fargate": fargate_task,
+        "fargate_map": fargate_map_task,
+        "ecs": ecs_task,
+        "ecs_map": ecs_map_task,
+    }
 
 
 @pytest.mark.parametrize(
@@ -140,6 +157,8 @@ OPERATORS = {
     "pass_context",
     "result",
     "result_required",
+    "skip_on_exit_code",
+    "fail_on_exit_code",
 }
 SENSORS = {"poke_interval", "timeout"}
 

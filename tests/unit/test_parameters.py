@@ -138,7 +138,8 @@ def test_every_operator_and_sensor_is_tested() -> None:
     assert operators
     assert sensors
     bases = (AwsJobOperator, AwsMapOperator, AwsJobSensor)
-    assert {each for base in bases for each in of(base) if trigger_eligibility.is_ours(each)} == set(BASE)
+    found = {each for base in bases for each in of(base) if trigger_eligibility.is_ours(each)}
+    assert {each for each in found if not each.__name__.startswith("_")} == set(BASE)
 
 
 @pytest.mark.parametrize("kind", BASE, ids=lambda kind: kind.__name__)

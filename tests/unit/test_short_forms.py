@@ -8,6 +8,7 @@ import pytest
 
 from airflow_jobflow.exceptions import InvalidParameter
 from airflow_jobflow.faults import CallError, Fault
+from airflow_jobflow.jobs import batch_request
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
 from airflow_jobflow.operators.ecs import FargateMapOperator, FargateTaskOperator
 from tests.unit.scripted_aws import ScriptedAws, context, map_requests
@@ -281,3 +282,11 @@ def test_a_fargate_item_for_another_container_keeps_the_command() -> None:
         {**sidecar, "environment": {}},
         {"name": "main", "command": ["a"], "environment": {}},
     ]
+
+
+def test_a_log_line_has_only_the_beginning_of_long_variables() -> None:
+    """Such as the source of a function; nobody could read the rest of the line."""
+    request = batch(environment={"DAY": "1", "SOURCE": "x" * 2000})
+    logged = batch_request.shortened(request)["containerOverrides"]["environment"]
+    assert {each["name"]: each["value"] for each in logged} == {"DAY": "1", "SOURCE": "x" * 20 + "…"}
+    assert len(request["containerOverrides"]["environment"][1]["value"]) == 2000

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any, Final
 
+from airflow_jobflow.jobs.definitions import LOG_GROUP, PREFIX
+
 SUBMITTED: Final = "SUBMITTED"
 STARTING: Final = "STARTING"
 RUNNING: Final = "RUNNING"
@@ -172,7 +174,7 @@ def of_batch(detail: Mapping[str, Any]) -> JobUpdate:
 def of_task(detail: Mapping[str, Any]) -> JobUpdate | None:
     """Read an ECS event. The item is in the overrides; whether the task succeeded follows from its exit codes.
 
-    The log group is that of the sample task definition.
+    The log group is that of the sample task definition, or of those that operators register for images.
 
     :param detail: the event's ``detail``.
     :return: None for a short-lived status.
@@ -196,7 +198,9 @@ def of_task(detail: Mapping[str, Any]) -> JobUpdate | None:
         status=status,
         family=family,
         exit_code=container.get("exitCode"),
-        log=(f"/jobflow/{family}", stream) if "runtimeId" in container and status != INTERRUPTED else None,
+        log=(LOG_GROUP if family.startswith(PREFIX) else f"/jobflow/{family}", stream)
+        if "runtimeId" in container and status != INTERRUPTED
+        else None,
         note=note,
     )
 

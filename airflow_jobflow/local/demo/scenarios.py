@@ -110,6 +110,14 @@ SCENARIOS: Final = (
         log_contains=("Loading 3 rows",),
     ),
     Scenario(
+        name="functions",
+        description="python_functions: Python functions in three Batch jobs and a Fargate task, which compute π",
+        dag_id="python_functions",
+        conf=SHORT_WAIT,
+        jobs={SUCCEEDED: 4},
+        log_contains=("π is about 3.141593",),
+    ),
+    Scenario(
         name="flow 2",
         description="batch_array_notify: run an array of 7 jobs, send one notification when all have ended",
         dag_id="batch_array_notify",

@@ -42,7 +42,6 @@ class Glue:
         """Handlers by action."""
         self.checks: Mapping[str, Callable[[dict[str, Any]], None]] = {
             "CreateJob": _check_capacity,
-            "UpdateJob": lambda request: _check_capacity(request["JobUpdate"]),
         }
         """Checks by action, for calls that moto handles."""
 

@@ -22,13 +22,15 @@ from airflow_jobflow.local.job_environment import job_environment
 from airflow_jobflow.local.processes import Process
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
 
 Json = dict[str, Any]
 
 RUNNER: Final = str(Path(__file__).with_name("runner.py"))
 """Run with ``-P``, so that no module beside it hides one of the standard library."""
+RETRY_DELAY: Final = 30.0
+"""Seconds from the failure of a run to its retry."""
 KEPT_LINES: Final = 1000
 """The number of last lines of standard error in which the exception is searched."""
 
@@ -122,7 +124,7 @@ class Executions:
             self._release(run)
             self._events.publish(events.JOB, events.job_detail(run.name, run.run_id, state, error))
             if state == model.FAILED and run.retries_left:
-                self.create(run.job, run.request, after=run)
+                self._after(run, RETRY_DELAY, self.create, run.job, run.request, after=run)
             self._start_waiting(run.job)
 
     def _full(self, job: Mapping[str, Any]) -> bool:
@@ -138,9 +140,13 @@ class Executions:
                 self._processes.put(_Run(self, run))
 
     def _end_after(self, run: JobRun, minutes: float, state: str, error: str) -> None:
-        """End a run after some minutes, scaled by `Settings.time_scale`, if it has not ended by then."""
-        seconds = min(minutes * 60 * self._settings.time_scale, threading.TIMEOUT_MAX)
-        run.timer = threading.Timer(seconds, self.end, (run, state, error))
+        """End a run after some minutes, if it has not ended by then."""
+        self._after(run, minutes * 60, self.end, run, state, error)
+
+    def _after(self, run: JobRun, seconds: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
+        """Call a function for a run after some seconds, scaled by `Settings.time_scale`."""
+        scaled = min(seconds * self._settings.time_scale, threading.TIMEOUT_MAX)
+        run.timer = threading.Timer(scaled, function, args, kwargs)
         run.timer.daemon = True
         run.timer.start()
 
@@ -156,7 +162,7 @@ class Executions:
 
         :param run: the run.
         """
-        location = run.job["Command"].get("ScriptLocation", "")
+        location = model.script_location(run.job, run.request.get("Arguments") or {})
         script = self.script(location)
         with self.lock:
             if run.ended:

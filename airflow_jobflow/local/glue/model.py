@@ -47,6 +47,7 @@ LOG_GROUPS: Final = {SHELL: "/aws-glue/python-jobs"}
 SPARK_LOGS: Final = "/aws-glue/jobs"
 SPARK: Final = frozenset({"pyspark", "awsglue"})
 """Modules that need Spark."""
+SCRIPT: Final = "--scriptLocation"
 DEFAULT_TIMEOUT: Final = 2880
 DEFAULT_SHELL_CAPACITY: Final = 0.0625
 QUEUED_DAYS: Final = 15
@@ -118,6 +119,16 @@ def _position(token: str | None) -> float:
         raise rejected("Invalid NextToken") from None
 
 
+def script_location(job: Mapping[str, Any], asked: Mapping[str, str]) -> str:
+    """Return where the script of a run is: ``--scriptLocation`` overrides the job's command.
+
+    :param job: the job.
+    :param asked: the arguments of the run.
+    """
+    merged = {**(job.get("DefaultArguments") or {}), **asked, **(job.get("NonOverridableArguments") or {})}
+    return str(merged.get(SCRIPT, job["Command"].get("ScriptLocation", "")))
+
+
 def arguments(job: Mapping[str, Any], asked: Mapping[str, str]) -> list[str]:
     """Return the arguments of a run's script.
 
@@ -129,7 +140,7 @@ def arguments(job: Mapping[str, Any], asked: Mapping[str, str]) -> list[str]:
     """
     merged = {
         "--JOB_NAME": job["Name"],
-        "--scriptLocation": job["Command"].get("ScriptLocation", ""),
+        SCRIPT: job["Command"].get("ScriptLocation", ""),
         **(job.get("DefaultArguments") or {}),
         **asked,
         **(job.get("NonOverridableArguments") or {}),

@@ -39,6 +39,7 @@ class Runs:
             "GetJobRun": self._get_job_run,
             "GetJobRuns": self._get_job_runs,
             "BatchStopJobRun": self._batch_stop_job_run,
+            "UpdateJob": self._update_job,
         }
         """Handlers by action."""
 
@@ -59,7 +60,7 @@ class Runs:
         if stored is None:
             raise glue_store.not_found("Failed to start job run due to missing metadata")
         job = glue_store.describe(stored)
-        script = self._executions.script(job["Command"].get("ScriptLocation", ""))
+        script = self._executions.script(model.script_location(job, request.get("Arguments") or {}))
         if why := model.capacity_error(request) or model.cannot_run(job, request, script):
             raise model.rejected(why)
         previous: str | None = request.get("JobRunId")
@@ -107,6 +108,18 @@ class Runs:
             else:
                 answer["Errors"].append({**named, "ErrorDetail": error})
         return answer
+
+    def _update_job(self, request: Json, _length: int) -> Json:
+        """UpdateJob: replaces the whole job, which moto cannot. What the request leaves out is reset."""
+        name, update = model.required(request, "JobName"), request.get("JobUpdate") or {}
+        self._check_job(name)
+        if why := model.capacity_error(update):
+            raise model.rejected(why)
+        for member in ("Role", "Command"):
+            if not update.get(member):
+                raise model.rejected(f"{member} must be set")
+        self._store.update_job(name, update)
+        return {"JobName": name}
 
     def _stop(self, name: str, run_id: str) -> Json | None:
         """Stop a run, or return why it cannot be stopped."""

@@ -29,6 +29,15 @@ Json = dict[str, Any]
 LOWER_AFTER_UPPER: Final = re.compile(r"(?<!^)(?=[A-Z])")
 
 
+JOB_UPDATE: Final = (
+    "Description", "LogUri", "Role", "ExecutionProperty", "Command", "DefaultArguments", "NonOverridableArguments",
+    "Connections", "MaxRetries", "AllocatedCapacity", "Timeout", "MaxCapacity", "WorkerType", "NumberOfWorkers",
+    "SecurityConfiguration", "NotificationProperty", "GlueVersion", "CodeGenConfigurationNodes", "ExecutionClass",
+    "SourceControlDetails",
+)  # fmt: skip
+"""The members of UpdateJob that moto keeps of a job."""
+
+
 class BucketUnusable(Exception):
     """A bucket does not exist or belongs to another account. The message is that of S3."""
 
@@ -113,6 +122,18 @@ class Store:
         :param name: its name.
         """
         return self._glue.jobs.get(name)
+
+    def update_job(self, name: str, update: Json) -> None:
+        """Replace a job.
+
+        :param name: its name.
+        :param update: the new job as in UpdateJob; what it leaves out is reset.
+        """
+        job, described = self._glue.jobs[name], {"ExecutionProperty", "DefaultArguments"}
+        for member in JOB_UPDATE:
+            empty: Any = {} if member in described else None
+            setattr(job, LOWER_AFTER_UPPER.sub("_", member).lower(), copy.deepcopy(update.get(member, empty)))
+        job.last_modified_on = datetime.now(UTC).replace(tzinfo=None)
 
     def database_exists(self, name: str) -> bool:
         """Return whether a database exists.

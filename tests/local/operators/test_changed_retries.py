@@ -98,6 +98,14 @@ def test_a_job_that_runs_out_of_memory_gets_twice_as_much(task: Task, has_store:
     assert changes == [(number, "out_of_memory", {"memory": 64 * 2**number}) for number in (2, 3, 4)]
 
 
+def test_a_final_exit_code_changes_nothing(task: Task) -> None:
+    """No retry follows, so the error must not say what the next attempt gets."""
+    error = task.fails(kills=9, on_out_of_memory=DOUBLE, fail_on_exit_code=137)
+    assert isinstance(error, exceptions.JobFailedFinally)
+    assert str(error).endswith("\nThe task is not retried: exit code 137 is in fail_on_exit_code.")
+    assert "The next attempt" not in str(error)
+
+
 def test_a_job_at_the_maximum_is_not_tried_again(task: Task) -> None:
     """Another attempt would run out of memory too."""
     parameters: dict[str, Any] = {"kills": 9, "on_out_of_memory": {"memory": "x4", "max": 300}}

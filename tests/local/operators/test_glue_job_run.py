@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.standard.triggers.temporal import DateTimeTrigger
+from airflow.sdk import DAG
 from airflow.sdk.bases.operator import TriggerFailureReason
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
@@ -24,7 +25,7 @@ from airflow_jobflow.operators.capacity import CapacityWait
 from airflow_jobflow.operators.glue import GlueJobRunOperator
 from airflow_jobflow.triggers.job import JobTrigger
 from tests.local.glue_kit import SLEEP, GlueKit, run, until
-from tests.local.tries import resumed
+from tests.local.tries import cleared, resumed
 
 
 @pytest.fixture
@@ -258,6 +259,161 @@ def test_a_run_that_someone_else_stops_counts_as_stopped(kit: GlueKit, context: 
     assert error.value.outcome["status"] == "STOPPED"
 
 
+# Retries by Glue itself.
+
+
+@pytest.mark.parametrize("deferrable", [True, False])
+def test_a_run_that_glue_retries_succeeds_with_its_last_retry(
+    kit: GlueKit, context: Any, tmp_path: Any, *, deferrable: bool
+) -> None:
+    """The task waits for it, under the id of the run that was started, and starts no other."""
+    script = f"import pathlib\ntries = pathlib.Path({str(tmp_path)!r}, 'tries')\n"
+    script += (
+        "tries.write_text(text := (tries.read_text() if tries.exists() else '') + 'x')\nassert text == 'xxx', text"
+    )
+    job = kit.job(script, MaxRetries=3)
+    operator = task(job, deferrable=deferrable)
+    outcome = (
+        operator.execute_complete(context, run(deferred(operator, context).trigger))
+        if deferrable
+        else operator.execute(context)
+    )
+    [first, *retries] = kit.runs(job)
+    assert retries == [f"{first}_attempt_1", f"{first}_attempt_2"]
+    assert (outcome["state"], outcome["job_id"]) == ("SUCCEEDED", first)
+    assert outcome["details"]["run_id"] == outcome["log"]["stream"] == retries[-1]
+    assert retries[-1] in outcome["console_url"]
+
+
+def test_a_run_that_fails_in_all_retries_has_failed(kit: GlueKit, context: Any) -> None:
+    """The error has the log of the last retry."""
+    job = kit.job("import sys\nprint('tried', file=sys.stderr)\nraise ValueError('always')", MaxRetries=1)
+    with pytest.raises(exceptions.JobFailed, match=r"failed on attempt 2 of 2\.") as error:
+        task(job).execute(context)
+    assert len(kit.runs(job)) == 2
+    assert "ValueError: always" in str(error.value)
+    assert isinstance(error.value.outcome, dict)
+    assert error.value.outcome["log"]["stream"] == kit.runs(job)[1]
+
+
+def test_a_kill_between_two_attempts_stops_the_retry(kit: GlueKit, context: Any, tmp_path: Any) -> None:
+    """Nothing can be stopped at the time of the kill, so the stop is repeated until the retry runs."""
+    once = tmp_path / "once"
+    job = kit.job(
+        f"import os\nif not os.path.exists({str(once)!r}): open({str(once)!r}, 'w'); raise SystemExit(1)\n" + SLEEP,
+        MaxRetries=1,
+    )
+    operator = task(job, deferrable=True)
+    [run_id] = deferred(operator, context).trigger.job_ids
+    kit.wait(job, run_id, "FAILED")
+    operator.on_kill()
+    assert kit.wait(job, f"{run_id}_attempt_1")["JobRunState"] == "STOPPED"
+
+
+# Another script than the job's.
+
+
+def objects(kit: GlueKit, prefix: str) -> list[str]:
+    """Return the addresses of the objects under a prefix of the kit's bucket."""
+    found = kit.s3.list_objects_v2(Bucket=kit.name, Prefix=prefix).get("Contents", [])
+    return [f"s3://{kit.name}/{each['Key']}" for each in found]
+
+
+def test_a_local_script_runs_instead_of_the_jobs(kit: GlueKit, context: Any, tmp_path: Any) -> None:
+    """It is uploaded once, under a hash of its content, and the job does not change."""
+    job = kit.job("raise ValueError('the script of the job')")
+    script = tmp_path / "load.py"
+    script.write_text("import sys\nprint('mine', sys.argv[sys.argv.index('--day') + 1], file=sys.stderr)")
+    mine = {"script": str(script), "script_prefix": f"s3://{kit.name}/scripts/", "script_args": {"--day": "today"}}
+    before = kit.glue.get_job(JobName=job)["Job"]
+    outcome = task(job, **mine).execute(context)
+    [uploaded] = objects(kit, "scripts/load-")
+    assert kit.look(job, outcome["job_id"])["Arguments"]["--scriptLocation"] == uploaded
+    logs = kit.aws.client("logs").get_log_events(
+        logGroupName=outcome["log"]["group"], logStreamName=outcome["log"]["stream"]
+    )
+    assert [each["message"] for each in logs["events"]] == ["mine today"]
+    assert task(job, **mine).execute(cleared(context))
+    assert objects(kit, "scripts/load-") == [uploaded]
+    assert kit.glue.get_job(JobName=job)["Job"] == before
+    script.write_text("print('another')")
+    assert task(job, **mine).execute(cleared(context))
+    assert len(objects(kit, "scripts/load-")) == 2
+
+
+def test_a_relative_script_is_beside_the_dag(kit: GlueKit, context: Any, tmp_path: Any) -> None:
+    """As Airflow's own template files."""
+    (tmp_path / "scripts").mkdir()
+    (tmp_path / "scripts" / "load.py").write_text("print('mine')")
+    with DAG("d", schedule=None) as dag:
+        operator = task(kit.job("1 / 0"), script="scripts/load.py", script_prefix=f"s3://{kit.name}/beside")
+    dag.fileloc = str(tmp_path / "dag.py")
+    assert operator.execute(context)["state"] == "SUCCEEDED"
+
+
+def test_the_job_is_updated_only_on_request(kit: GlueKit, context: Any) -> None:
+    """Everything else about it stays as it is; the run itself uses the script either way."""
+    kit.s3.put_object(Bucket=kit.name, Key="new.py", Body=b"print('new')")
+    job = kit.job("1 / 0", MaxRetries=1, DefaultArguments={"--a": "b"}, ExecutionProperty={"MaxConcurrentRuns": 3})
+    before = kit.glue.get_job(JobName=job)["Job"]
+    new = f"s3://{kit.name}/new.py"
+    assert task(job, script=new, update_job=True).execute(context)["state"] == "SUCCEEDED"
+    after = kit.glue.get_job(JobName=job)["Job"]
+    assert after["Command"] == {**before["Command"], "ScriptLocation": new}
+    changed = {"Command", "LastModifiedOn"}
+    assert {k: v for k, v in after.items() if k not in changed} == {k: v for k, v in before.items() if k not in changed}
+    assert task(job).execute(cleared(context))["state"] == "SUCCEEDED"
+
+
+def test_a_bucket_that_does_not_exist_fails_the_task(kit: GlueKit, context: Any, tmp_path: Any) -> None:
+    """No run is started, and the task is not retried."""
+    (tmp_path / "load.py").write_text("print('mine')")
+    job = kit.job()
+    with pytest.raises(exceptions.SubmissionRejected, match=r"(?s)s3://there-is-none/p/load-.*NoSuchBucket"):
+        task(job, script=str(tmp_path / "load.py"), script_prefix="s3://there-is-none/p").execute(context)
+    assert kit.runs(job) == []
+
+
+def test_a_denied_upload_fails_the_try(own_kit: GlueKit, context: Any, tmp_path: Any) -> None:
+    """The error says that nothing was started; the permission may be granted before the next try."""
+    (tmp_path / "load.py").write_text("print('mine')")
+    job = own_kit.job()
+    own_kit.aws.set_faults(Faults(denied=("s3.PutObject",)))
+    with pytest.raises(exceptions.SubmissionError, match="nothing was started") as error:
+        task(job, script=str(tmp_path / "load.py"), script_prefix=f"s3://{own_kit.name}/p").execute(context)
+    assert not isinstance(error.value, exceptions.SubmissionRejected)
+    assert "load-" in str(error.value)
+    assert own_kit.runs(job) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [(None, "cannot be read on this worker: No such file"), (b" \n", "is empty"), ("dir", "is not a file")],
+)
+def test_a_script_that_is_none_is_rejected(kit: GlueKit, context: Any, tmp_path: Any, content: Any, words: str) -> None:
+    """Glue would only say that the run failed."""
+    script, job = tmp_path / "load.py", kit.job()
+    if content == "dir":
+        script.mkdir()
+    elif content:
+        script.write_bytes(content)
+    with pytest.raises(exceptions.InvalidParameter, match=rf"script='{script}': {script} {words}"):
+        task(job, script=str(script), script_prefix=f"s3://{kit.name}/p").execute(context)
+    assert kit.runs(job) == []
+
+
+def test_a_resumed_task_does_not_need_its_script(kit: GlueKit, context: Any, tmp_path: Any, gate: Any) -> None:
+    """Another worker, which may not have the file, finishes the task."""
+    script = tmp_path / "load.py"
+    script.write_text(until(gate))
+    parameters = {"script": str(script), "script_prefix": f"s3://{kit.name}/p", "deferrable": True}
+    job = kit.job("1 / 0")
+    deferral = deferred(task(job, **parameters), context)
+    script.unlink()
+    gate.touch()
+    assert resumed(task(job, **parameters), deferral, run(deferral.trigger), context)["state"] == "SUCCEEDED"
+
+
 # Rejected starts.
 
 
@@ -307,6 +463,21 @@ def test_a_rejection_by_glue_fails_the_task(kit: GlueKit, context: Any) -> None:
         ({"worker_type": ""}, "worker_type=''"),
         ({"execution_class": "CHEAP"}, "execution_class='CHEAP': must be one of STANDARD, FLEX"),
         ({"poll_interval": 0}, "poll_interval=0"),
+        ({"script": "load.py"}, "script_prefix=None: is required for a local script"),
+        ({"script": ""}, "script='': must be a string that is not empty"),
+        ({"script": "gs://b/load.py"}, "script='gs://b/load.py': must be a path, or an object in S3"),
+        ({"script": "s3://bucket"}, "script='s3://bucket': must be a path, or an object in S3"),
+        ({"script": "s3://bucket/folder/"}, "script='s3://bucket/folder/': must be a path, or an object in S3"),
+        ({"script": "s3://bucket/a.py", "script_prefix": "s3://bucket/p"}, "script_prefix=.*: has no effect"),
+        ({"script": "a.py", "script_prefix": "bucket"}, "script_prefix='bucket': must be s3://bucket/prefix"),
+        ({"script": "a.py", "script_prefix": "log"}, "script_prefix='log': must be s3://bucket/prefix"),
+        ({"script_prefix": "s3://bucket/p"}, "script_prefix=.*: has no effect without script"),
+        ({"update_job": True}, "update_job=True: has no effect without script"),
+        ({"update_job": "maybe"}, "update_job='maybe': must be true or false"),
+        (
+            {"script": "s3://bucket/a.py", "script_args": {"--scriptLocation": "s3://bucket/b.py"}},
+            "script=.*: --scriptLocation is an argument of the run, too",
+        ),
     ],
 )
 def test_invalid_parameters_make_no_call(kit: GlueKit, context: Any, parameters: dict[str, Any], words: str) -> None:

@@ -199,3 +199,13 @@ def test_older_runs_are_found_on_later_pages_or_alone(kit: GlueKit, context: Any
     assert set(seen) == {ids[-1], ids[-500], ids[1], ids[0]}
     deep = [ids[-1], ids[1], ids[2]]
     assert [outcome["job_id"] for outcome in sensor(job, deep).execute(context)] == deep
+
+
+def test_it_waits_for_the_last_retry_by_glue(kit: GlueKit, context: Any, tmp_path: Any) -> None:
+    """A failure that Glue retries is none."""
+    once = str(tmp_path / "once")
+    job = kit.job(f"import os\nif not os.path.exists({once!r}): open({once!r}, 'w'); raise SystemExit(1)", MaxRetries=1)
+    run_id = kit.start(job)
+    outcome = sensor(job, run_id).execute(context)
+    assert (outcome["state"], outcome["job_id"]) == ("SUCCEEDED", run_id)
+    assert kit.runs(job) == [run_id, outcome["details"]["run_id"]]

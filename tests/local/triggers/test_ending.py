@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import TaskDeferred
 from airflow.sdk.execution_time import comms, task_runner
 
 from airflow_jobflow.sensors.batch import BatchJobSensor
+from airflow_jobflow.sensors.ecs import FargateTaskSensor
 from tests.triggerer import Triggerer, task
 
 
@@ -47,3 +48,33 @@ def test_a_successful_wait_needs_no_worker(
 
     assert asyncio.run(scenario()) == ["success"]
     assert supervisor.xcoms["return_value"] == BatchJobSensor(**parameters, deferrable=False).execute(context)
+
+
+@pytest.mark.parametrize("script", ["sleep 60", "exit 3"])
+def test_a_wait_for_a_status_needs_no_worker(
+    ecs_kit: Any,
+    here: Callable[[Any], None],
+    context: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    script: str,
+) -> None:
+    """The task has reached the status, whether it still runs or has failed since."""
+    here(ecs_kit.aws)
+    monkeypatch.setenv("AIRFLOW_DISABLE_GREENBACK_PORTAL", "true")
+    arn = ecs_kit.sh(script)
+    if script != "sleep 60":
+        ecs_kit.wait(arn)
+    parameters = {"task_id": "t", "cluster": ecs_kit.cluster, "task_arn": arn, "aws_conn_id": None}
+    sensor = FargateTaskSensor(**parameters, target_state="RUNNING", deferrable=True)
+    trigger = sensor._wait.trigger([arn], result_kind="outcome", reports_progress=False)
+    supervisor = Supervisor()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", supervisor, raising=False)
+
+    async def scenario() -> list[Any]:
+        triggerer = Triggerer()
+        await triggerer.start(trigger, task())
+        return triggerer.events
+
+    assert asyncio.run(scenario()) == ["success"]
+    assert supervisor.xcoms["return_value"] == sensor.execute(context)
+    ecs_kit.ecs.stop_task(cluster=ecs_kit.cluster, task=arn)

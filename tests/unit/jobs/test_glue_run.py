@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 import botocore.session
 import pytest
 from botocore.validate import ParamValidator
 
-from airflow_jobflow.faults import CallError
+from airflow_jobflow.events.eventbridge import JobEvent, jobs_to_describe
+from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs import glue_run
 from airflow_jobflow.jobs.attempt import Try
 from airflow_jobflow.jobs.diagnosis import diagnose
-from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot
+from airflow_jobflow.jobs.listing import glue_runs
+from airflow_jobflow.jobs.model import JobState, LogStream, Snapshot, iso_seconds
 from airflow_jobflow.jobs.owner import ARGUMENT, Owner
 from airflow_jobflow.operators.glue_spec import RUN_PARAMETERS
 from tests.unit.jobs.scripted_calls import ScriptedClient, refused
@@ -34,10 +37,26 @@ def run(number: int, state: str = "RUNNING", **more: Any) -> dict[str, Any]:
 class Glue(ScriptedClient):
     """The part of the client that the module uses: a job with runs, newest first, and a count of the calls."""
 
-    def __init__(self, *runs: dict[str, Any], errors: list[dict[str, Any]] | None = None) -> None:
+    def __init__(self, *runs: dict[str, Any], errors: list[dict[str, Any]] | None = None, max_retries: Any = 0) -> None:
         self.runs = runs
-        self.errors = errors or []
+        self.errors = errors
         self.calls: list[str] = []
+        self.stopped: list[str] = []
+        self.max_retries = max_retries
+        self.remembered: dict[Any, Any] = {}
+
+    @property
+    def memory(self) -> dict[Any, Any]:
+        """What was read lately."""
+        return self.remembered
+
+    def get_job(self, JobName: str) -> dict[str, Any]:  # noqa: N803
+        """Return the job, or raise the planned error."""
+        self.calls.append("GetJob")
+        self._check(JobName)
+        if isinstance(self.max_retries, Exception):
+            raise self.max_retries
+        return {"Job": {"MaxRetries": self.max_retries}}
 
     def get_job_runs(self, JobName: str, MaxResults: int, NextToken: str = "0") -> dict[str, Any]:  # noqa: N803
         """Return a page."""
@@ -61,8 +80,11 @@ class Glue(ScriptedClient):
         """Return the planned response."""
         self.calls.append("BatchStopJobRun")
         self._check(JobName)
-        assert len(JobRunIds) == 1
-        return {"Errors": self.errors}
+        [run_id] = JobRunIds
+        self.stopped.append(run_id)
+        ended = [each["Id"] for each in self.runs if each["JobRunState"] in ("FAILED", "ERROR")]
+        refused_by_state = [{"ErrorDetail": {"ErrorCode": "InvalidInputException"}}] if run_id in ended else []
+        return {"Errors": refused_by_state if self.errors is None else self.errors}
 
     def _check(self, job: str) -> None:
         if job != "etl":
@@ -191,6 +213,153 @@ def test_a_missing_job_is_reported_as_such(numbers: tuple[int, ...]) -> None:
     client: Any = Glue()
     with pytest.raises(CallError, match="nowhere not found"):
         glue_run.describe(client, [f"jr_{number}" for number in numbers], "nowhere")
+
+
+# Retries by Glue itself.
+
+
+def retry(number: int, count: int, state: str = "RUNNING", **more: Any) -> dict[str, Any]:
+    """Return a retry of a run as in GetJobRun."""
+    previous = f"jr_{number}" + (f"_attempt_{count - 1}" if count > 1 else "")
+    own = {"Id": f"jr_{number}_attempt_{count}", "Attempt": count, "PreviousRunId": previous}
+    return {**run(number, state), **own, **more}
+
+
+def just_failed(**more: Any) -> dict[str, Any]:
+    """Return the members of a run that has failed ten seconds ago."""
+    return {"JobRunState": "FAILED", "CompletedOn": time.time() - 10, "ErrorMessage": "why", **more}
+
+
+def described(client: Any, *also: str) -> Any:
+    """Describe jr_1, alone or together with other runs."""
+    return glue_run.describe(client, ["jr_1", *also], "etl")["jr_1"]
+
+
+BOTH_WAYS = pytest.mark.parametrize("also", [(), ("jr_2",)], ids=["alone", "with others"])
+
+
+@BOTH_WAYS
+def test_a_run_that_fails_counts_as_running_until_its_retry_appears(also: tuple[str, ...]) -> None:
+    """Otherwise the task would fail, and its next try would start a second run beside the retry."""
+    client: Any = Glue(run(2), run(1, **just_failed()), max_retries=2)
+    seen = described(client, *also)
+    assert (seen.state, seen.left_queue, seen.stopped_at) == (JobState.RUNNING, True, None)
+    assert seen.progress() == "WAITING (attempt 1 FAILED: why; waiting for Glue's retry)"
+    assert (seen.attempt, seen.max_attempts) == (1, 3)
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize(("state", "expected"), [("STARTING", "SUBMITTED"), ("RUNNING", "RUNNING"), ("SUCCEEDED",) * 2])
+def test_the_last_retry_decides(also: tuple[str, ...], state: str, expected: str) -> None:
+    """Its log and its state count, under the id of the run that was started; figures are those of all."""
+    used = {"ExecutionTime": 7, "LogGroupName": "/aws-glue/jobs", "MaxCapacity": 2.0}
+    first = run(1, **just_failed(**used, Arguments={"--jobflow_result": "s3://b/k"}))
+    second = retry(1, 1, **just_failed(**used, CompletedOn=1.7e9 + 100))
+    third = retry(1, 2, state, **used, StartedOn=1.7e9 + 130)
+    seen = described(Glue(run(2), third, second, first, max_retries=2), *also)
+    assert (seen.job_id, seen.state, seen.status) == ("jr_1", expected, state)
+    assert seen.progress() == f"{state} (attempt {3 - (state == 'STARTING')} of 3)"
+    assert seen.log == LogStream("/aws-glue/jobs/error", "jr_1_attempt_2")
+    assert seen.details == {"execution_seconds": 21, "run_id": "jr_1_attempt_2"}
+    assert (seen.created_at, seen.previous_attempt_ended_at) == (iso_seconds(1_700_000_000.5), iso_seconds(1.7e9 + 100))
+    assert seen.left_queue
+    assert seen.run_seconds == (21.0 if expected == "SUCCEEDED" else None)
+
+
+@BOTH_WAYS
+@pytest.mark.parametrize(
+    ("last", "max_retries"),
+    [
+        (run(1, **just_failed()), 0),
+        (run(1, **just_failed(CompletedOn=1.7e9)), 2),
+        (run(1, "TIMEOUT", CompletedOn=time.time()), 2),
+        (run(1, "STOPPED", CompletedOn=time.time()), 2),
+        (retry(1, 2, **just_failed()), 2),
+    ],
+    ids=["no retries", "the retry did not appear", "a timeout is not retried", "nor is a stop", "the last retry"],
+)
+def test_a_run_without_another_retry_has_failed(also: tuple[str, ...], last: dict[str, Any], max_retries: int) -> None:
+    """The wait must end."""
+    before = [retry(1, 1, **just_failed()), run(1, **just_failed())] if "PreviousRunId" in last else []
+    seen = described(Glue(run(2), last, *before, max_retries=max_retries), *also)
+    assert (seen.state, seen.status) == (JobState.FAILED, last["JobRunState"])
+
+
+def test_a_run_that_succeeds_costs_no_call_for_retries() -> None:
+    """Most runs do."""
+    client: Any = Glue(run(1, "SUCCEEDED"), run(0), max_retries=2)
+    assert statuses(client, 1) == {"jr_1": "SUCCEEDED"}
+    assert statuses(client, 1, 0) == {"jr_1": "SUCCEEDED", "jr_0": "RUNNING"}
+    assert client.calls == ["GetJobRun", "GetJobRuns"]
+
+
+def test_the_retries_that_a_job_allows_are_read_once_a_minute() -> None:
+    """A failed run costs two calls more, however many runs of the job fail."""
+    client: Any = Glue(*(run(number, **just_failed()) for number in range(9)), max_retries=1)
+    for _ in range(3):
+        assert set(statuses(client, *range(9)).values()) == {"WAITING"}
+    assert client.calls == ["GetJobRuns", "GetJob", "GetJobRuns", "GetJobRuns"]
+    client.calls.clear()
+    assert statuses(client, 1) == {"jr_1": "WAITING"}
+    assert client.calls == ["GetJobRun", "GetJobRun"]
+
+
+def test_a_failed_run_waits_for_a_retry_if_get_job_is_denied(caplog: pytest.LogCaptureFixture) -> None:
+    """It may be retried; the log names the permission."""
+    client: Any = Glue(run(1, **just_failed()), max_retries=refused("AccessDeniedException", "GetJob", "no"))
+    assert described(client).state is JobState.RUNNING
+    assert "Allow glue:GetJob" in caplog.text
+    client = Glue(run(1, **just_failed(CompletedOn=1.7e9)), max_retries=refused("AccessDeniedException", "GetJob"))
+    assert described(client).state is JobState.FAILED
+
+
+def test_a_failed_run_of_a_deleted_job_has_failed() -> None:
+    """Glue still lists its runs, and retries none."""
+    client: Any = Glue(run(1, **just_failed()), max_retries=refused("EntityNotFoundException", "GetJob"))
+    assert described(client).state is JobState.FAILED
+
+
+def test_a_throttled_get_job_decides_nothing() -> None:
+    """The watcher repeats the describe call, unless the retry runs already."""
+    client: Any = Glue(run(1, **just_failed()), max_retries=refused("ThrottlingException", "GetJob"))
+    with pytest.raises(CallError, match="ThrottlingException"):
+        described(client)
+    client = Glue(retry(1, 1), run(1, **just_failed()), max_retries=refused("ThrottlingException", "GetJob"))
+    assert described(client).progress() == "RUNNING (attempt 2 of 2)"
+
+
+def test_the_retry_is_stopped_instead_of_the_failed_run() -> None:
+    """Only the run that runs can be stopped."""
+    client: Any = Glue(retry(1, 1), run(1, **just_failed()), max_retries=2)
+    glue_run.stop(client, "jr_1", "etl", "why")
+    assert client.stopped == ["jr_1", "jr_1_attempt_1"]
+
+
+def test_a_run_between_two_attempts_cannot_be_stopped_yet() -> None:
+    """The stop is repeated until the retry runs, because it would use up money."""
+    client: Any = Glue(run(1, **just_failed()), max_retries=2)
+    with pytest.raises(CallError, match="run jr_1 has failed, and Glue is about to retry it") as error:
+        glue_run.stop(client, "jr_1", "etl", "why")
+    assert error.value.fault is Fault.TRANSIENT
+
+
+def test_the_runs_of_a_group_are_found_under_the_id_of_the_first() -> None:
+    """A retry by Glue belongs to the run that was started, whether or not it has the same arguments."""
+    arguments: dict[str, Any] = {"Arguments": {ARGUMENT: OWNER.argument(attempt="mine", **{"try": "t1m2c0"})}}
+    cases: list[dict[str, Any]] = [{}, arguments]
+    for of_retry in cases:
+        client: Any = Glue(retry(1, 1, **of_retry), run(1, **just_failed(), **arguments), max_retries=1)
+        [found] = glue_run.find_group(client, "etl", OWNER.group)
+        assert (found.job.job_id, found.job.state, found.by) == ("jr_1", JobState.RUNNING, Try(1, 2, 0))
+        assert glue_run.find(client, "etl", "mine") == "jr_1"
+        assert set(glue_run.list_attempts(client, "etl", since=0.0).values()) == {"jr_1"}
+        [listed] = glue_runs(client, "etl", now=1.7e9)
+        assert (listed.job_id, listed.owner) == ("jr_1_attempt_1", OWNER)
+
+
+def test_an_event_of_a_retry_wakes_the_wait_for_the_run() -> None:
+    """The wait subscribes to the run that was started."""
+    assert jobs_to_describe(JobEvent("glue_run", "jr_1_attempt_2", True), "glue_run", {"jr_1"}) == {"jr_1": True}
 
 
 # Stopping and finding.

@@ -1,0 +1,1 @@
+"""Decorators of Python functions that run as jobs: ``@task.batch``, ``@task.fargate``, and their maps."""
