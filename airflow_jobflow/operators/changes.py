@@ -190,7 +190,8 @@ def _with_changes(
     if change:
         return outcome, _with_change(error, change)
     if at_maximum:
-        return outcome, JobFailedFinally(f"{error}\n{at_maximum}", outcome=error.outcome, diagnosis=error.diagnosis)
+        more: Any = {"outcome": error.outcome, "diagnosis": error.diagnosis, "log_lines": error.log_lines}
+        return outcome, JobFailedFinally(f"{error}\n{at_maximum}", **more)
     return outcome, error
 
 
