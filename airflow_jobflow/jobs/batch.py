@@ -19,7 +19,9 @@ from typing import Any, Literal
 
 from airflow_jobflow.jobs import batch_containers
 from airflow_jobflow.jobs.calls import Call, member, pages
+from airflow_jobflow.jobs.causes import KILLED
 from airflow_jobflow.jobs.containers import deciding
+from airflow_jobflow.jobs.diagnosis import diagnose
 from airflow_jobflow.jobs.environment import RESULT_URI
 from airflow_jobflow.jobs.maps import ATTEMPT
 from airflow_jobflow.jobs.model import (
@@ -296,6 +298,27 @@ def children(call: Call, parent_id: str, indexes: Sequence[int]) -> list[ChildFa
     seen = describe(call, [f"{parent_id}:{index}" for index in indexes])
     pairs = [(index, seen.get(f"{parent_id}:{index}")) for index in indexes]
     return [ChildFailure(index, snapshot) for index, snapshot in pairs if snapshot]
+
+
+def failed_and_stopped(call: Call, parent_id: str) -> list[ChildFailure]:
+    """List an array's failed children by index, with whether somebody stopped them, which ListJobs does not say.
+
+    In addition to the calls of ``failed_children``, one DescribeJobs call for each 100 children that were killed.
+
+    :param call: makes the API calls.
+    :param parent_id: the array's job id.
+    """
+    failed = failed_children(call, parent_id)
+    killed = [child.index for child in failed if diagnose(child.snapshot) is KILLED]
+    stopped = {
+        child.index
+        for start in range(0, len(killed), BATCH_SIZE)
+        for child in children(call, parent_id, killed[start : start + BATCH_SIZE])
+        if child.snapshot.stopped_by_request
+    }
+    return [
+        replace(child, snapshot=replace(child.snapshot, stopped_by_request=child.index in stopped)) for child in failed
+    ]
 
 
 def failed_children(call: Call, parent_id: str, most: int | None = None) -> list[ChildFailure]:

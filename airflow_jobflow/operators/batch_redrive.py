@@ -85,7 +85,7 @@ def _left_to_run(call: Call, rules: Changes, job_ids: Sequence[str], parts: Sequ
     for part, (job, again) in zip(parts, left, strict=True):
         failed: dict[int, Snapshot] = {}
         if rules and again:
-            listed = batch.failed_children(call, job.job_id) if job.array else [ChildFailure(0, job)]
+            listed = batch.failed_and_stopped(call, job.job_id) if job.array else [ChildFailure(0, job)]
             failed = {part.indexes[child.index]: child_of(job, child) for child in listed}
         for index in again:
             change, _ = next_change(rules, part.changes, failed[index]) if index in failed else (None, "")

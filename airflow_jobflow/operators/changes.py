@@ -140,7 +140,7 @@ def _children(execution: Execution[JobSpec], job: Snapshot) -> list[Snapshot]:
     if not job.array:
         return []
     try:
-        return [each.snapshot for each in execution.jobs.call(batch.failed_children, job.job_id)]
+        return [each.snapshot for each in execution.jobs.call(batch.failed_and_stopped, job.job_id)]
     except CallError as error:
         raise SubmissionError(
             f"Nothing was started, because the failed children of {job.name} ({job.job_id}) could not be listed "

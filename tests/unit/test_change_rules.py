@@ -146,7 +146,8 @@ def test_a_rule_without_a_store_is_checked_only_where_it_matters() -> None:
 
 def test_two_rules_that_a_task_cannot_have_together_are_rejected() -> None:
     """A task that failed for one cause and then for the other would be rejected by AWS."""
-    rules: dict[str, Any] = {"on_out_of_memory": {"launch_type": "EC2"}, "on_capacity": {"capacity_provider_strategy": {"mine": 1}}}
-    EcsTaskOperator(**ECS, on_capacity=rules["on_capacity"]).check()
+    strategy = {"capacity_provider_strategy": {"mine": 1}}
+    rules: dict[str, Any] = {"on_out_of_memory": {"launch_type": "EC2"}, "on_capacity": strategy}
+    EcsTaskOperator(**ECS, on_capacity=strategy).check()
     with pytest.raises(InvalidParameter, match=r"on_capacity=.*launch_type='EC2': capacity_provider"):
         EcsTaskOperator(**ECS, **rules).check()

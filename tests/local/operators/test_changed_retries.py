@@ -216,6 +216,21 @@ def test_redriven_children_are_changed_by_their_own_failures(task: Task) -> None
     ]
 
 
+def test_children_that_somebody_stopped_are_not_changed(task: Task) -> None:
+    """Batch kills them, which looks like a lack of memory, and its list does not say why."""
+    parameters: dict[str, Any] = {"array_size": 2, "redrive": True, "on_out_of_memory": DOUBLE}
+    script = f"trap '' TERM; echo > {task.marks}/up-$AWS_BATCH_JOB_ARRAY_INDEX; while :; do sleep 0.02; done"
+    deferral: Any = deferred(task.operator(command=["sh", "-c", script], deferrable=True, **parameters), task.context)
+    [array] = deferral.trigger.job_ids
+    task.kit.eventually(lambda: len(list(task.marks.glob("up-*"))) == 2, "both children run")
+    task.kit.batch.terminate_job(jobId=array, reason="by hand")
+    task.kit.wait(array)
+    assert task.kit.look(f"{array}:0")["container"]["exitCode"] == 137
+    outcome = task.operator(command=["true"], **parameters).execute(retried(task.context))
+    assert outcome["changes"] is None
+    assert [memory(job) for job in task.jobs()] == [128, 128]
+
+
 def test_a_child_at_the_maximum_fails_the_array_finally(task: Task) -> None:
     """The array cannot succeed without it."""
     rule = {"memory": "x2", "max": 128}
