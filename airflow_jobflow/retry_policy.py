@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow.airflow_compat.retry_policy import RetryDecision, RetryPolicy
 from airflow_jobflow.exceptions import JobFailed, JobflowError, JobTimeout, SubmissionError, WaitError
-from airflow_jobflow.jobs.causes import BY_CAUSE, Blame
+from airflow_jobflow.jobs.causes import BY_CAUSE, Blame, Diagnosis
 from airflow_jobflow.jobs.changes import CAUSES
 
 if TYPE_CHECKING:
@@ -137,7 +137,7 @@ class JobRetryPolicy(RetryPolicy):
         if isinstance(exception, JobTimeout) and not self.retry_timeouts:
             return RetryDecision.fail("The deadline has passed, and retry_timeouts is False")
         diagnosis = exception.diagnosis if isinstance(exception, JobflowError) else None
-        names = [diagnosis.cause, diagnosis.blame.name.lower()] if diagnosis else []
+        names = _names_of(diagnosis) if diagnosis else []
         if isinstance(exception, JobflowError) and (change := exception.change):
             delay = self._delay(try_number, *names[:1], change["cause"], *names[1:])
             return RetryDecision.retry(delay, f"The next attempt: {change['text']}")
@@ -171,6 +171,12 @@ class JobRetryPolicy(RetryPolicy):
         :param data: what ``serialize`` returned; parameters that it lacks have their defaults.
         """
         return cls(**data)
+
+
+def _names_of(diagnosis: Diagnosis) -> list[str]:
+    """Return the names in ``delays`` that apply to a diagnosis, the most specific first."""
+    of_rules = [cause.name for cause in CAUSES.values() if diagnosis.cause in cause.diagnoses]
+    return [diagnosis.cause, *of_rules, diagnosis.blame.name.lower()]
 
 
 def _as_timedelta(value: float | timedelta) -> timedelta:

@@ -88,6 +88,8 @@ def test_tasks_that_failed_together_do_not_start_together(monkeypatch: pytest.Mo
         (failed(causes.COMMAND_FAILED), 9),
         (changed(causes.OUT_OF_MEMORY, "out_of_memory"), 0),
         (changed(causes.ATTEMPT_TIMED_OUT, "timeout"), 11),
+        (failed(causes.ATTEMPT_TIMED_OUT), 11),
+        (failed(causes.KILLED), 0),
     ],
 )
 def test_delays_differ_by_cause(error: BaseException, delay: float) -> None:
