@@ -92,9 +92,13 @@ def without_capacity(execution: Execution[JobSpec], why: str) -> dict[str, Any] 
     :return: the entry; None if there is no rule, or it was applied before.
     """
     found, attempt = execution.spec.changes.without_capacity(why), execution.record.attempt
-    if not found or "c" in history(attempt.changes) or (execution.spec.changes_children and attempt.size):
+    of_children = execution.spec.changes_children and attempt.size
+    parts = (attempt.part_changes or [[]] * max(1, len(attempt.parts))) if of_children else [attempt.changes]
+    if not found or all("c" in history(each) for each in parts):
         return None
     change = found.to_dict(len(attempt.changes) + 2)
+    if of_children:
+        attempt.part_changes = [each if "c" in history(each) else [*each, change] for each in parts]
     attempt.changes = [*attempt.changes, change]
     execution.log.info("Attempt %d: %s", change["attempt"], found.text)
     return change

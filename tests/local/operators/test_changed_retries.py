@@ -266,9 +266,12 @@ def test_an_array_that_is_not_redriven_is_changed_as_a_whole(task: Task) -> None
     assert outcome["changes"][0]["text"].startswith("memory from 128 to 256 MiB, because the command was killed")
 
 
-def test_a_job_that_is_stuck_in_its_queue_gets_another_one(task: Task, disabled_queue: str) -> None:
+@pytest.mark.parametrize("array", [{}, {"array_size": 2}, {"array_size": 2, "redrive": True}])
+def test_a_job_that_is_stuck_in_its_queue_gets_another_one(
+    task: Task, disabled_queue: str, array: dict[str, Any]
+) -> None:
     """A Spot queue without capacity leaves jobs RUNNABLE, and none of them fails."""
-    parameters: dict[str, Any] = {"job_queue": disabled_queue, "on_capacity": {"job_queue": task.kit.queue}}
+    parameters: dict[str, Any] = {"job_queue": disabled_queue, "on_capacity": {"job_queue": task.kit.queue}, **array}
     operator = task.operator(deferrable=True, queued_timeout=600, **parameters)
     deferral: Any = deferred(operator, task.context)
     event = {"job_ids": deferral.trigger.job_ids, "jobs": {}, "errors": {}, "limit": "queue_deadline"}
