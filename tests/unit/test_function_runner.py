@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from airflow_jobflow.function_runner import not_json
+from airflow_jobflow.jobs.results import parsed
 from airflow_jobflow.operators.functions import ITEM, FunctionCall, runner
 
 if TYPE_CHECKING:
@@ -135,6 +136,68 @@ def test_a_traceback_that_is_too_long_for_a_line_is_shortened() -> None:
     assert raised["traceback"].endswith("ä\n")
 
 
+def unreadable() -> None:
+    """Raise an exception without a message."""
+
+    class Unreadable(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    raise Unreadable
+
+
+def cancelled() -> None:
+    """Raise what is no Exception."""
+    import asyncio
+
+    raise asyncio.CancelledError("by someone")
+
+
+def unstorable() -> None:
+    """Raise an exception whose message no XCom can have."""
+    raise ValueError("a\0b\udcff")
+
+
+@pytest.mark.parametrize(
+    ("function", "type_name", "message"),
+    [
+        (unreadable, "Unreadable", "(its message cannot be shown)"),
+        (cancelled, "CancelledError", "by someone"),
+        (unstorable, "ValueError", "a\\0b\\udcff"),
+    ],
+)
+def test_any_exception_is_returned_with_its_traceback(function: Any, type_name: str, message: str) -> None:
+    """Otherwise the task would only say that the exit code is 1."""
+    done = in_container(call_of(function))
+    raised = parsed(done.stdout.partition("JOBFLOW_RESULT ")[2].encode(), "the log")["raised"]
+    assert done.returncode == 1
+    assert (raised["type"], raised["message"]) == (type_name, message)
+    assert f"in {function.__name__}" in raised["traceback"]
+
+
+def test_a_result_is_in_the_log_even_if_the_function_replaced_stdout() -> None:
+    """And what it has written before is in front of it."""
+
+    def captures() -> int:
+        import io
+        import sys
+
+        sys.stdout = io.StringIO()
+        return 1
+
+    assert in_container(call_of(captures)).stdout == "\nJOBFLOW_RESULT 1\n"
+
+
+def test_a_traceback_has_the_right_lines_after_a_form_feed() -> None:
+    """Which is no end of a line in Python."""
+
+    def fails() -> None:
+        # here:
+        raise ValueError
+
+    assert "    raise ValueError\n" in in_container(call_of(fails)).stderr
+
+
 def test_a_function_can_clean_up_when_its_job_is_stopped() -> None:
     """Process 1 of a container ignores SIGTERM by default, and would be killed."""
 
@@ -159,6 +222,7 @@ def test_a_function_can_clean_up_when_its_job_is_stopped() -> None:
         ({"a": [1, "b", None, True, (1.5,)]}, ""),
         ({"a": {1: 2}}, "x['a'] has the key 1, and a key in JSON is a str"),
         ([0, float("inf")], "x[1] is inf, which is not JSON"),
+        ([10**5000], "x[0] is too large a number"),
         ([b"bytes"], "x[0] is a bytes, which is not JSON"),
         ({"a": [object()]}, "x['a'][0] is a object, which is not JSON"),
     ],
