@@ -13,6 +13,7 @@ import dis
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any, Final
 
@@ -49,8 +50,11 @@ class FunctionSource:
         return members
 
 
+@lru_cache(maxsize=1000)
 def source_of(function: Callable[..., Any]) -> FunctionSource:
     """Return the source of a function that can run without its file.
+
+    It is read once, when the DAG is parsed: by the time of the task's execution, the file may have changed.
 
     :param function: the function.
     :raises TypeError: it cannot; the message names the object that it needs.

@@ -21,6 +21,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow.exceptions import InvalidParameter, JobFailed, SubmissionError, invalid_parameter
+from airflow_jobflow.jobs.causes import RESULT_NOT_READ
 from airflow_jobflow.jobs.environment import with_variables
 from airflow_jobflow.jobs.function_source import FunctionSource, source_of
 from airflow_jobflow.jobs.results import LOG, MAX_INLINE
@@ -84,15 +85,14 @@ class FunctionCall:
         bound.apply_defaults()
         if self.is_map:
             first = next(iter(bound.arguments))
-            elements = bound.arguments[first]
+            elements = _listed(bound.arguments[first])
             if isinstance(elements, str | bytes | Mapping) or not isinstance(elements, Sequence):
                 raise InvalidParameter(f"{self}: argument {first} must be a list with an element for each call")
             texts = [json.dumps(self._serialized(each, f"{first}[{n}]")) for n, each in enumerate(elements)]
             self.items = [{"environment": {ITEM: text}} for text in texts]
             bound.arguments[first] = None
         for name, value in bound.arguments.items():
-            if isinstance(value, Sequence) and type(value).__module__.startswith("airflow."):
-                bound.arguments[name] = list(value)  # what the instances of a mapped task returned
+            bound.arguments[name] = _listed(value)
             self._serialized(bound.arguments[name], name)
         self._arguments = self._serialized([list(bound.args), bound.kwargs], "arguments")
 
@@ -196,13 +196,23 @@ class FunctionCall:
         If the values of a map have more than 48 KB, this is the address of the list of their addresses.
 
         :param outcome: the outcome of the job or the map.
+        :raises JobFailed: it cannot be unpickled on this worker.
         """
         value = outcome.get("result")
         if value is None and self.is_map:
             return outcome.get("result_uri")
         if self.returns_json or value is None:
             return value
-        return [each and _unpickled(each) for each in value] if self.is_map else _unpickled(value)
+        try:
+            return [each and _unpickled(each) for each in value] if self.is_map else _unpickled(value)
+        except Exception as error:
+            raise JobFailed(
+                f"{self} succeeded, but what it returned cannot be unpickled on this worker "
+                f"({type(error).__name__}: {error}). The worker needs the packages of its image, and the same minor "
+                "version of Python. A retry reads the value again, and starts no new job",
+                outcome=dict(outcome),
+                diagnosis=RESULT_NOT_READ,
+            ) from error
 
     def failure(
         self, access: Access, service: str, ended: Snapshot, outcome: Outcome, error: JobflowError
@@ -244,6 +254,15 @@ def runner() -> str:
         if isinstance(node, ast.FunctionDef | ast.Module):
             node.body = [each for each in node.body if not _is_text(each)]
     return _compressed(ast.unparse(tree))
+
+
+def _listed(value: Any) -> Any:
+    """Return an argument with lists of what mapped tasks returned, in place of what reads it from Airflow."""
+    if type(value) is dict:
+        return {key: _listed(each) for key, each in value.items()}
+    if type(value) in (list, tuple) or (isinstance(value, Sequence) and type(value).__module__.startswith("airflow.")):
+        return (tuple if isinstance(value, tuple) else list)(map(_listed, value))
+    return value
 
 
 def _is_text(statement: ast.stmt) -> bool:

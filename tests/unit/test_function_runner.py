@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -230,6 +231,41 @@ def test_a_function_can_clean_up_when_its_job_is_stopped() -> None:
 def test_what_is_not_json_is_named_with_its_place(value: Any, wrong: str) -> None:
     """A message without it does not help with large data."""
     assert next(not_json(value, "x"), "") == wrong
+
+
+class Lazy(Sequence[int]):
+    """What Airflow passes for the values of a mapped task."""
+
+    __module__ = "airflow.sdk.execution_time.lazy_sequence"
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: Any) -> Any:
+        return (1, 2)[index]
+
+
+@pytest.mark.parametrize("is_map", [False, True])
+def test_outputs_of_mapped_tasks_are_lists_wherever_they_are(is_map: bool) -> None:
+    """Airflow reads them when they are used, which no container could."""
+
+    def first_of(first: Any, *args: Any, **kwargs: Any) -> Any:
+        return [first, args, kwargs]
+
+    call = FunctionCall(
+        first_of,
+        "json",
+        "python",
+        None if is_map else "log",
+        [[Lazy()], Lazy()],
+        {"key": {"in": Lazy()}},
+        is_map=is_map,
+    )
+    if is_map:
+        assert call.items == [{"environment": {ITEM: "[1, 2]"}}]
+        assert in_container(call, item="[1, 2]").returncode == 0
+    else:
+        assert in_container(call).stdout == '\nJOBFLOW_RESULT [[[1, 2]], [[1, 2]], {"key": {"in": [1, 2]}}]\n'
 
 
 def test_a_value_that_contains_itself_is_no_json() -> None:

@@ -249,6 +249,26 @@ def test_cloudpickle_carries_what_json_cannot(functions: Functions, context: Any
 
 
 @BATCH
+def test_a_value_that_the_worker_cannot_unpickle_is_an_error_that_says_so(functions: Functions, context: Any) -> None:
+    """The image may have packages that the worker lacks; the job is not run again for that."""
+
+    def local() -> Any:
+        import sys
+        import types
+
+        module = sys.modules["only_here"] = types.ModuleType("only_here")
+        exec("class Value: pass", module.__dict__)
+        return module.__dict__["Value"]()
+
+    task, before = functions.task(local, serializer="cloudpickle"), functions.kit.aws.calls.copy()
+    for again in (context, retried(context)):
+        with pytest.raises(exceptions.JobFailed, match=r"cannot be unpickled .* No module named 'only_here'"):
+            task.execute(again)
+        task = functions.task(local, serializer="cloudpickle")
+    assert (functions.kit.aws.calls - before)["batch.SubmitJob"] == 1
+
+
+@BATCH
 @pytest.mark.parametrize(
     ("parameters", "why"),
     [
