@@ -1,7 +1,7 @@
 """What the exit code of a failed job means for its task: the task may be skipped, or fail without a retry.
 
-An exit code counts only if the job ended by itself. A job that was stopped, that ran into its attempt time-out, or whose
-capacity AWS took back, ends with an exit code too, which says nothing about its work.
+An exit code counts only if the job ended by itself. A job that was stopped, that ran longer than its attempt time-out,
+or whose capacity AWS took back, ends with an exit code too, which says nothing about its work.
 """
 
 from __future__ import annotations

@@ -374,6 +374,22 @@ def test_default_args_apply_to_a_function(functions: Functions, context: Any) ->
     assert (other.operator.task_id, other.operator.job_name) == ("other", "theirs")
 
 
+@BATCH
+@pytest.mark.parametrize(
+    ("name", "expected"), [("zähle_größen", "z-hle_gr-en"), ("_", "function"), ("x" * 200, "x" * 128)]
+)
+def test_any_name_of_a_function_gives_a_name_for_its_job(functions: Functions, name: str, expected: str) -> None:
+    """Batch takes fewer characters than Python, and fewer of them."""
+
+    def named() -> None:
+        pass
+
+    named.__name__ = name
+    task = functions.task(named, task_id="t")
+    assert task.job_name == expected
+    task.check()
+
+
 # Maps.
 
 
