@@ -7,6 +7,7 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -162,6 +163,25 @@ def test_a_function_can_skip_its_task(functions: Functions, context: Any) -> Non
 
     with pytest.raises(AirflowSkipException):
         functions.task(skips, skip_on_exit_code=99).execute(context)
+
+
+@BATCH
+def test_a_value_that_arrives_late_is_awaited(
+    functions: Functions, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it, the next try would call the function a second time. A function that exits has none."""
+    waited: list[float] = []
+    monkeypatch.setattr(results, "ARRIVAL", 3.0)
+    monkeypatch.setattr(results, "time", SimpleNamespace(sleep=waited.append))
+
+    def leaves() -> None:
+        import sys
+
+        sys.exit(0)
+
+    with pytest.raises(exceptions.JobFailed, match="no line of stream .* begins with JOBFLOW_RESULT"):
+        functions.task(leaves).execute(context)
+    assert waited == [15.0]
 
 
 @BATCH
