@@ -179,7 +179,7 @@ def test_a_value_that_arrives_late_is_awaited(
 
         sys.exit(0)
 
-    with pytest.raises(exceptions.JobFailed, match="no line of stream .* begins with JOBFLOW_RESULT"):
+    with pytest.raises(exceptions.JobFailed, match=r"no line of stream .* begins with JOBFLOW_RESULT"):
         functions.task(leaves).execute(context)
     assert waited == [15.0]
 
