@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+from importlib import import_module
 from importlib.metadata import entry_points
 from typing import Any
 
@@ -79,13 +80,15 @@ def test_every_operator_and_sensor_has_the_button() -> None:
     from airflow_jobflow.provider_info import get_provider_info
 
     button, *_ = JobflowPlugin.operator_extra_links
-    modules = {
-        name
+    modules = [
+        import_module(name)
         for kind in ("operators", "sensors")
         for each in get_provider_info()[kind]
         for name in each["python-modules"]
-    }
-    assert {each.__module__ for each in button.operators} == modules
+    ]
+    defines = {(module, each) for module in modules for each in button.operators if each in vars(module).values()}
+    assert {each for _, each in defines} == set(button.operators)
+    assert {module for module, _ in defines} == set(modules)
 
 
 def test_each_link_of_an_operator_has_a_button_of_the_same_name() -> None:
