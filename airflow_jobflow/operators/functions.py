@@ -21,6 +21,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow.exceptions import InvalidParameter, JobFailed, SubmissionError, invalid_parameter
+from airflow_jobflow.function_runner import DEEPEST
 from airflow_jobflow.jobs.causes import RESULT_NOT_READ
 from airflow_jobflow.jobs.environment import with_variables
 from airflow_jobflow.jobs.function_source import FunctionSource, source_of
@@ -256,13 +257,17 @@ def runner() -> str:
     return _compressed(ast.unparse(tree))
 
 
-def _listed(value: Any) -> Any:
+def _listed(value: Any, above: tuple[int, ...] = ()) -> Any:
     """Return an argument with lists of what mapped tasks returned, in place of what reads it from Airflow."""
-    if type(value) is dict:
-        return {key: _listed(each) for key, each in value.items()}
-    if type(value) in (list, tuple) or (isinstance(value, Sequence) and type(value).__module__.startswith("airflow.")):
-        return (tuple if isinstance(value, tuple) else list)(map(_listed, value))
-    return value
+    is_lazy = isinstance(value, Sequence) and type(value).__module__.startswith("airflow.")
+    is_container = is_lazy or type(value) in (dict, list, tuple)
+    if not is_container or id(value) in above or len(above) > DEEPEST:
+        return value
+    each_of = value.items() if type(value) is dict else enumerate(value)
+    made = {key: _listed(each, (*above, id(value))) for key, each in each_of}
+    if not is_lazy and all(made[key] is value[key] for key in made):
+        return value
+    return made if type(value) is dict else (tuple if type(value) is tuple else list)(made.values())
 
 
 def _is_text(statement: ast.stmt) -> bool:

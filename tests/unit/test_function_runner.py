@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_jobflow.exceptions import InvalidParameter
 from airflow_jobflow.function_runner import not_json
 from airflow_jobflow.jobs.results import parsed
 from airflow_jobflow.operators.functions import ITEM, FunctionCall, runner
@@ -266,6 +267,19 @@ def test_outputs_of_mapped_tasks_are_lists_wherever_they_are(is_map: bool) -> No
         assert in_container(call, item="[1, 2]").returncode == 0
     else:
         assert in_container(call).stdout == '\nJOBFLOW_RESULT [[[1, 2]], [[1, 2]], {"key": {"in": [1, 2]}}]\n'
+
+
+def test_an_argument_that_contains_itself_can_be_pickled() -> None:
+    """And is no JSON."""
+
+    def takes(value: Any) -> bool:
+        return value[0] is value
+
+    value: list[Any] = []
+    value += [value, value]
+    assert call_of(takes, value, serializer="cloudpickle").items == []
+    with pytest.raises(InvalidParameter, match="is nested too deeply"):
+        call_of(takes, value)
 
 
 def test_a_value_that_contains_itself_is_no_json() -> None:
