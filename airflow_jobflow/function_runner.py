@@ -5,7 +5,8 @@ says what the variables have.
 
 Invariants:
 
-- What the function raises is printed with its traceback, is the result, and ends the job with exit code 1.
+- What the function raises is printed with its traceback, is the result, and ends the job with exit code 1. Only the
+  exit code of SystemExit is the function's own.
 - A result that cannot be returned does the same.
 """
 
@@ -32,9 +33,11 @@ if TYPE_CHECKING:
 LONGEST_LINE = 15000
 """The most characters of a line of a log, which Docker splits at 16 KB."""
 
-
 DEEPEST = 50
 """How deep JSON may be nested."""
+
+LARGEST = 14_000
+"""The most bits of an integer. Python reads no more than 4,300 digits."""
 
 
 def main() -> None:
@@ -49,7 +52,9 @@ def main() -> None:
         if "JOBFLOW_ITEM" in os.environ:
             args[0] = decoded(json.loads(os.environ["JOBFLOW_ITEM"]), call["serializer"])
         result = encoded(function(call)(*args, **kwargs), call)
-    except Exception as error:
+    except SystemExit:
+        raise
+    except BaseException as error:  # such as asyncio's CancelledError
         result, code = raised(error), 1
     else:
         code = 0
@@ -66,7 +71,8 @@ def function(call: dict[str, Any]) -> Any:
     file, line, source = call["file"], call["line"], call["source"]
     is_indented = source[:1] in " \t"
     text = "\n" * (line - 2) + "if 1:\n" + source if is_indented else "\n" * (line - 1) + source
-    linecache.cache[file] = (len(text), None, text.splitlines(True), file)  # for tracebacks
+    lines = [each + "\n" for each in text.split("\n")]  # splitlines would split at form feeds too
+    linecache.cache[file] = (len(text), None, lines, file)  # for tracebacks
     flags = __future__.annotations.compiler_flag if call["postpones_annotations"] else 0
     tree = compile(text, file, "exec", flags | ast.PyCF_ONLY_AST, True)
     found = tree.body[0].body[0] if is_indented else tree.body[0]
@@ -131,6 +137,8 @@ def not_json(value: Any, what: str, depth: int = 0) -> Iterator[str]:
             yield from not_json(each, f"{what}[{key!r}]", depth + 1)
     elif isinstance(value, float) and value - value != 0:
         yield f"{what} is {value}, which is not JSON"
+    elif isinstance(value, int) and value.bit_length() > LARGEST:
+        yield f"{what} is too large a number"
     elif not (value is None or isinstance(value, (str, int, float))):
         yield f"{what} is a {type(value).__name__}, which is not JSON"
 
@@ -145,13 +153,26 @@ def raised(error: BaseException) -> str:
     report.stack = traceback.StackSummary.from_list(frames)
     shown = "".join(report.format() if frames else report.format_exception_only())
     print(shown, file=sys.stderr, flush=True)
+    try:
+        message = str(error)
+    except Exception:
+        message = "(its message cannot be shown)"
+    message, shown = storable(message), storable(shown)
     room = LONGEST_LINE
     while True:
-        members = {"type": type(error).__name__, "message": str(error)[:room], "traceback": shown[-room:]}
+        members = {"type": type(error).__name__, "message": message[:room], "traceback": shown[-room:]}
         text = json.dumps({"raised": members})
         if len(text) <= LONGEST_LINE:
             return text
         room //= 2
+
+
+def storable(text: str) -> str:
+    """Return text as Airflow can store it: with escapes for NUL characters, and for what is not Unicode.
+
+    :param text: the text.
+    """
+    return text.replace("\0", "\\0").encode("utf-8", "backslashreplace").decode()
 
 
 def write(text: str) -> None:
@@ -163,7 +184,8 @@ def write(text: str) -> None:
     if uri:
         in_s3(uri, text)
     else:
-        print("\nJOBFLOW_RESULT " + text, flush=True)
+        sys.stdout.flush()
+        print("\nJOBFLOW_RESULT " + text, file=sys.__stdout__, flush=True)  # the function may have replaced sys.stdout
 
 
 def in_s3(uri: str, text: str | None = None) -> str:

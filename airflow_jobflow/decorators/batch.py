@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -17,11 +18,15 @@ if TYPE_CHECKING:
     from airflow_jobflow.waiting.trigger_start import StartRules
 
 
+NOT_IN_NAMES = re.compile("[^a-zA-Z0-9_]+")
+"""Matches what Python allows in the name of a function, and Batch does not in that of a job."""
+
+
 class _BatchFunction(RunsFunction):
     OVERRIDES: ClassVar = ("container_overrides", MAX_BATCH_OVERRIDES_LENGTH)
 
     def __init__(self, *, python_callable: Callable[..., Any], job_name: str | None = None, **kwargs: Any) -> None:
-        name = job_name or python_callable.__name__.strip("_")
+        name = job_name or NOT_IN_NAMES.sub("-", python_callable.__name__).strip("_-")[:128] or "function"
         super().__init__(python_callable=python_callable, job_name=name, **kwargs)
 
 

@@ -13,6 +13,7 @@ import dis
 import inspect
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from types import CodeType, FunctionType
 from typing import Any, Final
 
@@ -49,8 +50,11 @@ class FunctionSource:
         return members
 
 
+@lru_cache(maxsize=1000)
 def source_of(function: Callable[..., Any]) -> FunctionSource:
     """Return the source of a function that can run without its file.
+
+    It is read once, when the DAG is parsed: by the time of the task's execution, the file may have changed.
 
     :param function: the function.
     :raises TypeError: it cannot; the message names the object that it needs.
@@ -65,7 +69,8 @@ def source_of(function: Callable[..., Any]) -> FunctionSource:
         )
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
         raise TypeError(f"{name} cannot run in a container: it must not be async, and not a generator")
-    if free := [each for each in function.__code__.co_freevars if each != function.__name__]:
+    sent = {function.__name__, *(each.__name__ for each in getattr(function, "__type_params__", ()))}
+    if free := [each for each in function.__code__.co_freevars if each not in sent]:
         raise TypeError(f"{name} cannot run in a container: it is a closure over {_listed(free)}. {ADVICE}")
     own = {function.__name__, *_names(function.__code__, "STORE_GLOBAL", "STORE_NAME")}
     used = dict.fromkeys(_names(function.__code__, "LOAD_GLOBAL", "LOAD_NAME"))

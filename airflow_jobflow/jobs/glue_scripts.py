@@ -23,6 +23,7 @@ NOT_UPDATED = ("Name", "CreatedOn", "LastModifiedOn", "ProfileName", "AutoUpgrad
 
 EXISTS = "PreconditionFailed"
 BEING_WRITTEN = "ConditionalRequestConflict"
+BEING_UPDATED = "ConcurrentModificationException"
 
 
 def address(prefix: str, name: str, content: bytes) -> str:
@@ -71,5 +72,10 @@ def update_job(call: Call, job: str, uri: str) -> bool:
     if "WorkerType" in update:
         update.pop("MaxCapacity", None)  # GetJob computes it; UpdateJob takes only one of the two
     update["Command"] = {**described["Command"], "ScriptLocation": uri}
-    call("update_job", JobName=job, JobUpdate=update)
+    try:
+        call("update_job", JobName=job, JobUpdate=update)
+    except CallError as error:
+        if error.code == BEING_UPDATED:  # by another task; the repetition reads what that one has changed
+            error.fault = Fault.TRANSIENT
+        raise
     return True

@@ -55,8 +55,8 @@ class AwsJobOperator(MakesObjects, StartsInTriggerer, TaskBase):
     :param raise_on_failure: raise an exception if the job fails. False returns its outcome instead, for a later task to
         branch on. Default True.
     :param skip_on_exit_code: skip the task if the job fails with this exit code, or with one of these in a list, also
-        with ``raise_on_failure=False``. It counts only if the job ended by itself: not if it was stopped, nor if AWS
-        took its capacity back. Not for arrays, maps and Glue. Default None: a job that fails is a failure.
+        with ``raise_on_failure=False``. It counts only if the job ended by itself: not if it was stopped, timed out, or
+        lost its capacity. Not for arrays, maps and Glue. Default None: a job that fails is a failure.
     :param fail_on_exit_code: fail the task without a retry in the same cases, whatever its ``retries`` and its retry
         policy say. Default None: every failure may be retried.
     :param job_timeout: seconds, or a timedelta, until the wait ends: one absolute deadline, kept through deferrals and

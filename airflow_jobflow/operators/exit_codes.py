@@ -1,7 +1,7 @@
 """What the exit code of a failed job means for its task: the task may be skipped, or fail without a retry.
 
-An exit code counts only if the job ended by itself. A job that was stopped, or whose capacity AWS took back, ends with
-an exit code too, which says nothing about its work.
+An exit code counts only if the job ended by itself. A job that was stopped, that ran longer than its attempt time-out,
+or whose capacity AWS took back, ends with an exit code too, which says nothing about its work.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowSkipException
 
 from airflow_jobflow import params
 from airflow_jobflow.exceptions import JobFailed, JobFailedFinally, invalid_parameter
-from airflow_jobflow.jobs.causes import Blame
+from airflow_jobflow.jobs.causes import ATTEMPT_TIMED_OUT, Blame
 
 if TYPE_CHECKING:
     from airflow_jobflow.exceptions import JobflowError
@@ -50,7 +50,8 @@ def decided(given: Mapping[str, Any], failure: JobflowError) -> AirflowException
     :param failure: the failure of the job.
     """
     code = failure.outcome.get("exit_code") if isinstance(failure.outcome, dict) else None
-    is_interrupted = failure.diagnosis is not None and failure.diagnosis.blame is Blame.CAPACITY
+    why = failure.diagnosis
+    is_interrupted = why is not None and (why.blame is Blame.CAPACITY or why.cause == ATTEMPT_TIMED_OUT.cause)
     if code is None or is_interrupted or not isinstance(failure, JobFailed):
         return None
     about: dict[str, Any] = {"outcome": failure.outcome, "diagnosis": failure.diagnosis}

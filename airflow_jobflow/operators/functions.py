@@ -21,6 +21,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow.exceptions import InvalidParameter, JobFailed, SubmissionError, invalid_parameter
+from airflow_jobflow.function_runner import DEEPEST
+from airflow_jobflow.jobs.causes import RESULT_NOT_READ
 from airflow_jobflow.jobs.environment import with_variables
 from airflow_jobflow.jobs.function_source import FunctionSource, source_of
 from airflow_jobflow.jobs.results import LOG, MAX_INLINE
@@ -84,15 +86,14 @@ class FunctionCall:
         bound.apply_defaults()
         if self.is_map:
             first = next(iter(bound.arguments))
-            elements = bound.arguments[first]
+            elements = _listed(bound.arguments[first])
             if isinstance(elements, str | bytes | Mapping) or not isinstance(elements, Sequence):
                 raise InvalidParameter(f"{self}: argument {first} must be a list with an element for each call")
             texts = [json.dumps(self._serialized(each, f"{first}[{n}]")) for n, each in enumerate(elements)]
             self.items = [{"environment": {ITEM: text}} for text in texts]
             bound.arguments[first] = None
         for name, value in bound.arguments.items():
-            if isinstance(value, Sequence) and type(value).__module__.startswith("airflow."):
-                bound.arguments[name] = list(value)  # what the instances of a mapped task returned
+            bound.arguments[name] = _listed(value)
             self._serialized(bound.arguments[name], name)
         self._arguments = self._serialized([list(bound.args), bound.kwargs], "arguments")
 
@@ -196,13 +197,23 @@ class FunctionCall:
         If the values of a map have more than 48 KB, this is the address of the list of their addresses.
 
         :param outcome: the outcome of the job or the map.
+        :raises JobFailed: it cannot be unpickled on this worker.
         """
         value = outcome.get("result")
         if value is None and self.is_map:
             return outcome.get("result_uri")
         if self.returns_json or value is None:
             return value
-        return [each and _unpickled(each) for each in value] if self.is_map else _unpickled(value)
+        try:
+            return [each and _unpickled(each) for each in value] if self.is_map else _unpickled(value)
+        except Exception as error:
+            raise JobFailed(
+                f"{self} succeeded, but what it returned cannot be unpickled on this worker "
+                f"({type(error).__name__}: {error}). The worker needs the packages of its image, and the same minor "
+                "version of Python. A retry reads the value again, and starts no new job",
+                outcome=dict(outcome),
+                diagnosis=RESULT_NOT_READ,
+            ) from error
 
     def failure(
         self, access: Access, service: str, ended: Snapshot, outcome: Outcome, error: JobflowError
@@ -244,6 +255,19 @@ def runner() -> str:
         if isinstance(node, ast.FunctionDef | ast.Module):
             node.body = [each for each in node.body if not _is_text(each)]
     return _compressed(ast.unparse(tree))
+
+
+def _listed(value: Any, above: tuple[int, ...] = ()) -> Any:
+    """Return an argument with lists of what mapped tasks returned, in place of what reads it from Airflow."""
+    is_lazy = isinstance(value, Sequence) and type(value).__module__.startswith("airflow.")
+    is_container = is_lazy or type(value) in (dict, list, tuple)
+    if not is_container or id(value) in above or len(above) > DEEPEST:
+        return value
+    each_of = value.items() if type(value) is dict else enumerate(value)
+    made = {key: _listed(each, (*above, id(value))) for key, each in each_of}
+    if not is_lazy and all(made[key] is value[key] for key in made):
+        return value
+    return made if type(value) is dict else (tuple if type(value) is tuple else list)(made.values())
 
 
 def _is_text(statement: ast.stmt) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from airflow_jobflow.exceptions import JobFailed
 from airflow_jobflow.jobs import map_statuses
@@ -22,6 +22,11 @@ if TYPE_CHECKING:
     from airflow_jobflow.operators.spec import JobSpec, MapSpec
     from airflow_jobflow.results import Result
     from airflow_jobflow.waiting.wait import JobOutcomes
+
+
+FUNCTION_PATIENCE: Final = 5
+"""How many times longer the value of a function is awaited than another result: without it, the next try would call the
+function a second time, although it has succeeded. A function always writes one, unless it exits."""
 
 
 def kind_in_triggerer(execution: Execution[JobSpec]) -> str | None:
@@ -64,7 +69,8 @@ def _with_result(
     if outcome.array:
         result = _of_array(execution, ended, outcome.array)
     else:
-        result = results.of_job(access, service, kind, ended[0])
+        arrival = FUNCTION_PATIENCE * results.ARRIVAL if function else None
+        result = results.of_job(access, service, kind, ended[0], arrival=arrival)
     outcome = replace(outcome, **result.to_dict())
     called = f"{execution.jobs.display_name} {named(outcome.job_id, outcome.name)}"
     return outcome, _failure(execution, called, result, outcome.to_dict())

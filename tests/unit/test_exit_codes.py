@@ -33,6 +33,7 @@ def failed(code: int | None, why: causes.Diagnosis | None = causes.COMMAND_FAILE
         (failed(99, causes.SPOT_RECLAIMED), type(None)),
         (failed(64, causes.HOST_LOST), type(None)),
         (failed(99, causes.STOPPED, JobStopped), type(None)),
+        (failed(99, causes.ATTEMPT_TIMED_OUT.on("batch")), type(None)),
         (JobFailed("never described"), type(None)),
         (JobFailed("several jobs", outcome=[{"exit_code": 99}]), type(None)),
     ],

@@ -10,12 +10,15 @@ import signal
 import subprocess
 import sys
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from airflow_jobflow.exceptions import InvalidParameter
 from airflow_jobflow.function_runner import not_json
+from airflow_jobflow.jobs.results import parsed
 from airflow_jobflow.operators.functions import ITEM, FunctionCall, runner
 
 if TYPE_CHECKING:
@@ -135,6 +138,68 @@ def test_a_traceback_that_is_too_long_for_a_line_is_shortened() -> None:
     assert raised["traceback"].endswith("ä\n")
 
 
+def unreadable() -> None:
+    """Raise an exception without a message."""
+
+    class Unreadable(Exception):
+        def __str__(self) -> str:
+            raise RuntimeError
+
+    raise Unreadable
+
+
+def cancelled() -> None:
+    """Raise what is no Exception."""
+    import asyncio
+
+    raise asyncio.CancelledError("by someone")
+
+
+def unstorable() -> None:
+    """Raise an exception whose message no XCom can have."""
+    raise ValueError("a\0b\udcff")
+
+
+@pytest.mark.parametrize(
+    ("function", "type_name", "message"),
+    [
+        (unreadable, "Unreadable", "(its message cannot be shown)"),
+        (cancelled, "CancelledError", "by someone"),
+        (unstorable, "ValueError", "a\\0b\\udcff"),
+    ],
+)
+def test_any_exception_is_returned_with_its_traceback(function: Any, type_name: str, message: str) -> None:
+    """Otherwise the task would only say that the exit code is 1."""
+    done = in_container(call_of(function))
+    raised = parsed(done.stdout.partition("JOBFLOW_RESULT ")[2].encode(), "the log")["raised"]
+    assert done.returncode == 1
+    assert (raised["type"], raised["message"]) == (type_name, message)
+    assert f"in {function.__name__}" in raised["traceback"]
+
+
+def test_a_result_is_in_the_log_even_if_the_function_replaced_stdout() -> None:
+    """And what it has written before is in front of it."""
+
+    def captures() -> int:
+        import io
+        import sys
+
+        sys.stdout = io.StringIO()
+        return 1
+
+    assert in_container(call_of(captures)).stdout == "\nJOBFLOW_RESULT 1\n"
+
+
+def test_a_traceback_has_the_right_lines_after_a_form_feed() -> None:
+    """Which is no end of a line in Python."""
+
+    def fails() -> None:
+        # here:
+        raise ValueError
+
+    assert "    raise ValueError\n" in in_container(call_of(fails)).stderr
+
+
 def test_a_function_can_clean_up_when_its_job_is_stopped() -> None:
     """Process 1 of a container ignores SIGTERM by default, and would be killed."""
 
@@ -159,6 +224,7 @@ def test_a_function_can_clean_up_when_its_job_is_stopped() -> None:
         ({"a": [1, "b", None, True, (1.5,)]}, ""),
         ({"a": {1: 2}}, "x['a'] has the key 1, and a key in JSON is a str"),
         ([0, float("inf")], "x[1] is inf, which is not JSON"),
+        ([10**5000], "x[0] is too large a number"),
         ([b"bytes"], "x[0] is a bytes, which is not JSON"),
         ({"a": [object()]}, "x['a'][0] is a object, which is not JSON"),
     ],
@@ -166,6 +232,54 @@ def test_a_function_can_clean_up_when_its_job_is_stopped() -> None:
 def test_what_is_not_json_is_named_with_its_place(value: Any, wrong: str) -> None:
     """A message without it does not help with large data."""
     assert next(not_json(value, "x"), "") == wrong
+
+
+class Lazy(Sequence[int]):
+    """What Airflow passes for the values of a mapped task."""
+
+    __module__ = "airflow.sdk.execution_time.lazy_sequence"
+
+    def __len__(self) -> int:
+        return 2
+
+    def __getitem__(self, index: Any) -> Any:
+        return (1, 2)[index]
+
+
+@pytest.mark.parametrize("is_map", [False, True])
+def test_outputs_of_mapped_tasks_are_lists_wherever_they_are(is_map: bool) -> None:
+    """Airflow reads them when they are used, which no container could."""
+
+    def first_of(first: Any, *args: Any, **kwargs: Any) -> Any:
+        return [first, args, kwargs]
+
+    call = FunctionCall(
+        first_of,
+        "json",
+        "python",
+        None if is_map else "log",
+        [[Lazy()], Lazy()],
+        {"key": {"in": Lazy()}},
+        is_map=is_map,
+    )
+    if is_map:
+        assert call.items == [{"environment": {ITEM: "[1, 2]"}}]
+        assert in_container(call, item="[1, 2]").returncode == 0
+    else:
+        assert in_container(call).stdout == '\nJOBFLOW_RESULT [[[1, 2]], [[1, 2]], {"key": {"in": [1, 2]}}]\n'
+
+
+def test_an_argument_that_contains_itself_can_be_pickled() -> None:
+    """And is no JSON."""
+
+    def takes(value: Any) -> bool:
+        return value[0] is value
+
+    value: list[Any] = []
+    value += [value, value]
+    assert call_of(takes, value, serializer="cloudpickle").items == []
+    with pytest.raises(InvalidParameter, match="is nested too deeply"):
+        call_of(takes, value)
 
 
 def test_a_value_that_contains_itself_is_no_json() -> None:

@@ -7,6 +7,7 @@ import json
 import uuid
 from collections import Counter
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -165,6 +166,25 @@ def test_a_function_can_skip_its_task(functions: Functions, context: Any) -> Non
 
 
 @BATCH
+def test_a_value_that_arrives_late_is_awaited(
+    functions: Functions, context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without it, the next try would call the function a second time. A function that exits has none."""
+    waited: list[float] = []
+    monkeypatch.setattr(results, "ARRIVAL", 3.0)
+    monkeypatch.setattr(results, "time", SimpleNamespace(sleep=waited.append))
+
+    def leaves() -> None:
+        import sys
+
+        sys.exit(0)
+
+    with pytest.raises(exceptions.JobFailed, match=r"no line of stream .* begins with JOBFLOW_RESULT"):
+        functions.task(leaves).execute(context)
+    assert waited == [15.0]
+
+
+@BATCH
 def test_a_value_that_is_not_json_fails_with_its_place(functions: Functions, context: Any) -> None:
     """Whether it is an argument, before anything is started, or the return value."""
     with pytest.raises(exceptions.InvalidParameter, match=r"argument first\['days'\]\[1\] is a set, which is not JSON"):
@@ -246,6 +266,26 @@ def test_cloudpickle_carries_what_json_cannot(functions: Functions, context: Any
         functions.task(mirror, (each for each in [1]), serializer="cloudpickle").execute(context)
     with pytest.raises(exceptions.InvalidParameter, match="serializer='yaml': must be one of json, cloudpickle"):
         functions.task(mirror, 1, serializer="yaml").execute(context)
+
+
+@BATCH
+def test_a_value_that_the_worker_cannot_unpickle_is_an_error_that_says_so(functions: Functions, context: Any) -> None:
+    """The image may have packages that the worker lacks; the job is not run again for that."""
+
+    def local() -> Any:
+        import sys
+        import types
+
+        module = sys.modules["only_here"] = types.ModuleType("only_here")
+        exec("class Value: pass", module.__dict__)
+        return module.__dict__["Value"]()
+
+    task, before = functions.task(local, serializer="cloudpickle"), functions.kit.aws.calls.copy()
+    for again in (context, retried(context)):
+        with pytest.raises(exceptions.JobFailed, match=r"cannot be unpickled .* No module named 'only_here'"):
+            task.execute(again)
+        task = functions.task(local, serializer="cloudpickle")
+    assert (functions.kit.aws.calls - before)["batch.SubmitJob"] == 1
 
 
 @BATCH
@@ -352,6 +392,22 @@ def test_default_args_apply_to_a_function(functions: Functions, context: Any) ->
     assert functions.task(square, 2).job_name == "square"
     other: Any = batch_task(**functions.parameters)(square).override(task_id="other", job_name="theirs")(2)
     assert (other.operator.task_id, other.operator.job_name) == ("other", "theirs")
+
+
+@BATCH
+@pytest.mark.parametrize(
+    ("name", "expected"), [("zähle_größen", "z-hle_gr-en"), ("_", "function"), ("x" * 200, "x" * 128)]
+)
+def test_any_name_of_a_function_gives_a_name_for_its_job(functions: Functions, name: str, expected: str) -> None:
+    """Batch takes fewer characters than Python, and fewer of them."""
+
+    def named() -> None:
+        pass
+
+    named.__name__ = name
+    task = functions.task(named, task_id="t")
+    assert task.job_name == expected
+    task.check()
 
 
 # Maps.

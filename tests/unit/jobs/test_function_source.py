@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import functools
 import json
+import runpy
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -133,3 +135,21 @@ def test_what_is_sent_begins_with_def() -> None:
     assert source.file == __file__
     assert Path(__file__).read_text().split("\n")[source.line - 1] == "def decorated(number: int = LIMIT) -> str:"
     assert source.postpones_annotations
+
+
+def test_a_file_that_changes_after_the_dag_was_parsed_changes_nothing(tmp_path: Path) -> None:
+    """Otherwise the lines of another function could be sent."""
+    file = tmp_path / "dag_file.py"
+    file.write_text("def first():\n    return 1\n")
+    first = runpy.run_path(str(file))["first"]
+    parsed = source_of(first).source
+    file.write_text("import os\n\n\ndef removes_all():\n    os.abort()\n")
+    assert source_of(first).source == parsed == "def first():\n    return 1\n"
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="Python has no type parameters")
+def test_a_function_may_use_its_type_parameters(tmp_path: Path) -> None:
+    """They are part of its definition."""
+    file = tmp_path / "dag_file.py"
+    file.write_text("def empty[Item](item: Item) -> list[Item]:\n    return list[Item]()\n")
+    assert source_of(runpy.run_path(str(file))["empty"]).source == file.read_text()

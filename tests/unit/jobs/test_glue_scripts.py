@@ -40,6 +40,8 @@ class Aws(ScriptedClient):
 
     def update_job(self, **request: Any) -> Any:
         """Update the job."""
+        if self.refusal:
+            raise refused(self.refusal, "UpdateJob")
         self.updates.append(request)
         return {"JobName": "j"}
 
@@ -105,6 +107,15 @@ def test_an_update_keeps_the_rest_of_the_job() -> None:
     }
     shape: Any = botocore.session.get_session().get_service_model("glue").operation_model("UpdateJob").input_shape
     assert not ParamValidator().validate(request, shape).has_errors()
+
+
+def test_an_update_beside_another_one_is_repeated() -> None:
+    """Instances of a mapped task may update the job at the same time; that is no reason to fail for good."""
+    aws = Aws()
+    aws.refusal = "ConcurrentModificationException"
+    with pytest.raises(CallError) as error:
+        glue_scripts.update_job(aws, "j", URI)
+    assert error.value.fault is Fault.TRANSIENT
 
 
 def test_a_job_that_uses_the_script_is_not_updated() -> None:
