@@ -157,7 +157,7 @@ def test_a_function_can_clean_up_when_its_job_is_stopped() -> None:
     ("value", "wrong"),
     [
         ({"a": [1, "b", None, True, (1.5,)]}, ""),
-        ({"a": {1: 2}}, "x['a'] has the key 1, and a key in JSON is a str"),
+        ({"a": {1: 2}}, "x['a'] has the key 1, which must be a str in JSON"),
         ([0, float("inf")], "x[1] is inf, which is not JSON"),
         ([b"bytes"], "x[0] is a bytes, which is not JSON"),
         ({"a": [object()]}, "x['a'][0] is a object, which is not JSON"),
