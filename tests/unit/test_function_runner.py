@@ -168,7 +168,7 @@ def test_what_is_not_json_is_named_with_its_place(value: Any, wrong: str) -> Non
     assert next(not_json(value, "x"), "") == wrong
 
 
-def test_a_value_that_contains_itself_is_no_json() -> None:
+def test_a_value_that_contains_itself_is_not_json() -> None:
     """And ends the search."""
     value: list[Any] = []
     value.append(value)
