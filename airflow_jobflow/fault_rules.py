@@ -260,7 +260,7 @@ RULES: Final = (
             r"^distinctInstance (placement )?constraint unsatisfied",
         ),
     ),
-    # No instance has what the task requires, and ECS starts none because of a failed request. So waiting is in vain.
+    # No instance has what the task requires, and ECS starts none for a rejected request. So waiting does not help.
     Rule(
         Fault.REJECTED,
         types=_names(RUN_TASK_FAILURE),

@@ -114,7 +114,7 @@ def encoded(value: Any, call: dict[str, Any]) -> str:
     text = json.dumps(value)
     if len(text) > call["most"]:
         raise ValueError(
-            "The return value has {:,} characters as JSON, and result={!r} takes {:,}. {}".format(
+            "The return value has {:,} characters as JSON, and result={!r} takes at most {:,}. {}".format(
                 len(text), call["result"], call["most"], call["advice"]
             )
         )
@@ -122,7 +122,7 @@ def encoded(value: Any, call: dict[str, Any]) -> str:
 
 
 def not_json(value: Any, what: str, depth: int = 0) -> Iterator[str]:
-    """Say what in a value is not JSON.
+    """Yield what in a value is not JSON, one sentence for each.
 
     :param value: the value.
     :param what: its name.
@@ -133,7 +133,7 @@ def not_json(value: Any, what: str, depth: int = 0) -> Iterator[str]:
     elif isinstance(value, (dict, list, tuple)):
         for key, each in value.items() if isinstance(value, dict) else enumerate(value):
             if isinstance(value, dict) and not isinstance(key, str):
-                yield f"{what} has the key {key!r}, and a key in JSON is a str"
+                yield f"{what} has the key {key!r}, which must be a str in JSON"
             yield from not_json(each, f"{what}[{key!r}]", depth + 1)
     elif isinstance(value, float) and value - value != 0:
         yield f"{what} is {value}, which is not JSON"

@@ -43,7 +43,7 @@ def number(
     :param least, most: the range, inclusive. Default: any finite number.
     :param above: whether ``least`` itself is outside the range. Default False.
     :param unit: what is counted, for the message. Default: none.
-    :raises InvalidParameter: it is no number, or out of range.
+    :raises InvalidParameter: it is not a number, or out of range.
     """
     lower = "" if least == -math.inf else f" {'above' if above else 'of at least'} {least:g}"
     upper = "" if most == math.inf else f" and at most {most:g}"
@@ -67,7 +67,7 @@ def integer(parameter: str, value: Any, *, least: float = -math.inf, most: float
     :param value: the value.
     :param least, most: the range, inclusive. Default: any integer.
     :param unit: what is counted, for the message. Default: none.
-    :raises InvalidParameter: it is no integer, or out of range.
+    :raises InvalidParameter: it is not an integer, or out of range.
     """
     result = number(parameter, value, least=least, most=most, unit=unit)
     if result != int(result):
@@ -81,7 +81,7 @@ def seconds(parameter: str, value: Any) -> float:
     :param parameter: the name of the parameter, for messages.
     :param value: the value.
     :return: seconds.
-    :raises InvalidParameter: it is no duration.
+    :raises InvalidParameter: it is not a duration.
     """
     return number(parameter, value, least=0, above=True)
 
@@ -92,7 +92,7 @@ def utc_datetime(parameter: str, value: Any) -> datetime:
     :param parameter: the name of the parameter, for messages.
     :param value: the value.
     :return: the datetime, in UTC.
-    :raises InvalidParameter: it is no datetime.
+    :raises InvalidParameter: it is not a datetime.
     """
     try:
         result = datetime.fromisoformat(str(value))
@@ -106,7 +106,7 @@ def boolean(parameter: str, value: Any) -> bool:
 
     :param parameter: the name of the parameter, for messages.
     :param value: the value.
-    :raises InvalidParameter: it is no boolean.
+    :raises InvalidParameter: it is not a boolean.
     """
     if isinstance(value, bool):
         return value
@@ -121,7 +121,7 @@ def non_empty_string(parameter: str, value: Any) -> str:
 
     :param parameter: the name of the parameter, for messages.
     :param value: the value.
-    :raises InvalidParameter: it is no string, or empty.
+    :raises InvalidParameter: it is not a string, or empty.
     """
     if not isinstance(value, str):
         rule = f"must be a string, not {type(value).__name__} (native rendering turns digits into a number)"

@@ -39,7 +39,7 @@ def mapping(parameter: str, value: Any, of: str = AS_AWS) -> dict[str, Any]:
     :param parameter: the name of the parameter, for messages.
     :param value: the value.
     :param of: which shape, for the message. Default: the shape that AWS takes.
-    :raises InvalidParameter: it is no dict.
+    :raises InvalidParameter: it is not a dict.
     """
     value = from_json(parameter, value)
     if not isinstance(value, Mapping):
@@ -52,7 +52,7 @@ def elements(parameter: str, value: Any) -> list[Any]:
 
     :param parameter: the name of the parameter, for messages.
     :param value: the value.
-    :raises InvalidParameter: it is no list.
+    :raises InvalidParameter: it is not a list.
     """
     value = from_json(parameter, value)
     if isinstance(value, str | bytes | Mapping) or not isinstance(value, Sequence):
@@ -66,7 +66,7 @@ def mappings(parameter: str, value: Any, of: str = AS_AWS) -> list[dict[str, Any
     :param parameter: the name of the parameter, for messages.
     :param value: the value.
     :param of: which shape each has, for the message. Default: the shape that AWS takes.
-    :raises InvalidParameter: it is no list of dicts.
+    :raises InvalidParameter: it is not a list of dicts.
     """
     value = from_json(parameter, value)
     if isinstance(value, str | Mapping) or not isinstance(value, list | tuple):
@@ -80,7 +80,7 @@ def string_list(parameter: str, value: Any) -> list[str]:
     :param parameter: the name of the parameter, for messages.
     :param value: the value.
     :return: the strings; see ``as_text`` for how other types are converted.
-    :raises InvalidParameter: it is no list, or has an element without a text.
+    :raises InvalidParameter: it is not a list, or has an element without a text.
     """
     value = from_json(parameter, value)
     if isinstance(value, str) or not isinstance(value, list | tuple):
@@ -153,7 +153,7 @@ def change_rule(parameter: str, value: Any) -> dict[str, Any]:
 
     :param parameter: the name of the parameter, for messages.
     :param value: the value.
-    :raises InvalidParameter: it is no dict, or empty.
+    :raises InvalidParameter: it is not a dict, or empty.
     """
     rule = mapping(parameter, value, "with what the next attempt gets, such as {'memory': 'x2', 'max': 61440}")
     if not rule:

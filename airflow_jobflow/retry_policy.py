@@ -33,7 +33,7 @@ MAX_EXPONENT: Final = 20
 """The most often that a delay is doubled, so that it stays a number."""
 
 TRANSIENT: Final = Blame.TRANSIENT.name.lower()
-"""The name of the delay after errors that are no failure of the job."""
+"""The name of the delay after errors other than a failure of the job."""
 
 RETRIED: dict[type[JobflowError], str] = {
     SubmissionError: "The job could not be started just now",

@@ -46,9 +46,9 @@ _sending = _Sending()
 
 
 def _refuse_if_late(**_: object) -> None:
-    """Refuse a request that must not be sent any more, after everything that may take time has been done."""
+    """Raise if the request must not be sent any more. Called last, because what is done before may take time."""
     if time.time() > _sending.valid_until:
-        message = "not sent, because the check that must precede it is too old: did the process stand still?"
+        message = "not sent, because the check before it is too old; the process was probably suspended"
         raise CallError(Fault.TRANSIENT, message, sent=False)
 
 

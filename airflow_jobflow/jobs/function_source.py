@@ -1,7 +1,7 @@
 """The source of a Python function that runs in a container, where nothing of its file exists. Pure.
 
 A function is sent as the text of its definition. So it may refer to its arguments, to what it imports or defines in its
-own body, and to Python's built-ins, but not to anything else of its file.
+own body, and to Python's built-ins, but to nothing else in its file.
 """
 
 from __future__ import annotations
@@ -64,18 +64,18 @@ def source_of(function: Callable[..., Any]) -> FunctionSource:
         raise TypeError(f"{name} cannot run in a container: it must be a function that is defined with def")
     if hasattr(function, "__wrapped__"):
         raise TypeError(
-            f"{name} cannot run in a container: below the task's decorator it has another one, which is not sent. Call "
-            "what that decorator does in the function's body."
+            f"{name} cannot run in a container: it has a second decorator, which is not sent. Do what that "
+            "decorator does in the function's body."
         )
     if inspect.iscoroutinefunction(function) or inspect.isgeneratorfunction(function):
-        raise TypeError(f"{name} cannot run in a container: it must not be async, and not a generator")
+        raise TypeError(f"{name} cannot run in a container: it must be neither async nor a generator")
     sent = {function.__name__, *(each.__name__ for each in getattr(function, "__type_params__", ()))}
     if free := [each for each in function.__code__.co_freevars if each not in sent]:
         raise TypeError(f"{name} cannot run in a container: it is a closure over {_listed(free)}. {ADVICE}")
     own = {function.__name__, *_names(function.__code__, "STORE_GLOBAL", "STORE_NAME")}
     used = dict.fromkeys(_names(function.__code__, "LOAD_GLOBAL", "LOAD_NAME"))
     if of_file := [each for each in used if each not in own and not hasattr(builtins, each)]:
-        raise TypeError(f"{name} cannot run in a container: it uses {_listed(of_file)} of its file. {ADVICE}")
+        raise TypeError(f"{name} cannot run in a container: it uses {_listed(of_file)} from its file. {ADVICE}")
     try:
         lines, first = inspect.getsourcelines(function)
     except OSError as error:

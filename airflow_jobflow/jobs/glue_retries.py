@@ -76,7 +76,7 @@ def chain(run_id: str, runs: Iterable[Run]) -> list[Run]:
 def merged(runs: Sequence[Run]) -> dict[str, Any]:
     """Return a run and its retries as one: the last one, with the start of the first and the figures of all.
 
-    :param runs: they, in their order.
+    :param runs: the run and its retries, in order.
     """
     figures = {
         name: sum(run.get(name) or 0 for run in runs)

@@ -70,7 +70,7 @@ def check_map(task: Any, execution: Execution[MapSpec]) -> None:
     :raises InvalidParameter: there is such a parameter.
     """
     if execution.given.get("item_attempts", 1) > 1 and not execution.spec.changes:
-        rule = "has no effect, because no parameter says for which failures an item is started again"
+        rule = "has no effect, because no parameter such as on_out_of_memory says when an item is started again"
         raise invalid_parameter("item_attempts", task.item_attempts, rule)
     reject_log_result(task, execution, whole="a map", part="item")
 

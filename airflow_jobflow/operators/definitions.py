@@ -302,7 +302,7 @@ def _require_execution_role(values: Mapping[str, Any]) -> None:
 def _units(parameter: str, vcpus: float) -> int:
     """Return vCPUs in CPU units.
 
-    :raises InvalidParameter: it is no whole number of these.
+    :raises InvalidParameter: it is not a whole number of these.
     """
     units = vcpus * CPU_UNITS
     if not float(units).is_integer():

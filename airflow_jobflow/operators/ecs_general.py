@@ -54,7 +54,7 @@ class EcsTaskOperator(AwsJobOperator):
     :param placement_constraints, placement_strategy: lists in AWS's shape, which say on which instances tasks are
         placed. Fargate has no instances.
     :param on_spot_interruption: what to do when AWS takes a Spot instance back, or the instance of a task ends, which
-        is no fault of the task's: ``fail``, or ``retry``, an attempt on the same capacity. At most three times in one
+        is not the task's fault: ``fail``, or ``retry``, an attempt on the same capacity. At most three times in one
         try of the task. Default ``retry``.
     :param platform_version: only on Fargate, as in RunTask.
     :param enable_execute_command, enable_ecs_managed_tags, propagate_tags: as in RunTask.

@@ -168,7 +168,7 @@ def changes_of(values: Mapping[str, Any], table: ParameterTable) -> Changes:
         after = changed(values, fixed)
         other = EcsParameters(fargate(after) if table is FARGATE_PARAMETERS else after)
         if "image" in values and other.made_for != EcsParameters(values).made_for:
-            rule = "its task definition would not fit both capacities; give a definition that does"
+            rule = "the next attempt would need another task definition; use task_definition or definition"
             raise invalid_parameter("image", values["image"], rule)
 
     return change_rules.changes_of(values, table, CHANGEABLE, check)
@@ -183,7 +183,7 @@ def fargate(values: Mapping[str, Any]) -> dict[str, Any]:
     strategy = values.get("capacity_provider_strategy") or ()
     for provider in (each.get("capacityProvider") for each in strategy):
         if provider not in FARGATE_PROVIDERS:
-            rule = f"{provider} is no capacity provider of Fargate; use EcsTaskOperator or EcsMapOperator"
+            rule = f"{provider} is not a capacity provider of Fargate; use EcsTaskOperator or EcsMapOperator"
             raise invalid_parameter("capacity_provider_strategy", strategy, rule)
     return dict(values) if strategy else {**values, "launch_type": FARGATE}
 

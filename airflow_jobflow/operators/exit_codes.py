@@ -35,7 +35,8 @@ def check(task: Any, given: Mapping[str, Any]) -> None:
     """
     both = sorted(set(given.get(SKIP, ())) & set(given.get(FAIL, ())))
     if both:
-        raise invalid_parameter(SKIP, getattr(task, SKIP), f"has {both[0]}, which {FAIL} has too; remove one of them")
+        rule = f"contains {both[0]}, and so does {FAIL}; remove it from one of them"
+        raise invalid_parameter(SKIP, getattr(task, SKIP), rule)
     if not task.wait_for_completion:
         waits = "needs wait_for_completion=True, because a job has an exit code only when it has ended"
         params.reject(task, dict.fromkeys(BOTH, waits))

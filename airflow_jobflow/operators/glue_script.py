@@ -41,7 +41,7 @@ def prefix(parameter: str, value: Any) -> str:
     :param parameter: the name of the parameter, for messages.
     :param value: the value.
     :return: the value, without a slash at its end.
-    :raises InvalidParameter: it is no such address.
+    :raises InvalidParameter: it is not such an address.
     """
     text = params.non_empty_string(parameter, value).rstrip("/")
     if not params.RESULT.fullmatch(text):
@@ -70,7 +70,7 @@ class Script:
 
         :param values: the validated parameters of the operator.
         :param folder: see the class.
-        :raises InvalidParameter: it is no script, or two parameters contradict each other.
+        :raises InvalidParameter: it is not a script, or two parameters contradict each other.
         """
         script, upload_to = values.get("script"), values.get("script_prefix")
         if script is None:
@@ -94,7 +94,7 @@ class Script:
         """Upload the script and update the job, where necessary; return the script's address. Reads a local file.
 
         :param jobs: makes the API calls.
-        :raises InvalidParameter: there is no such file, or it is no script. Nothing was started.
+        :raises InvalidParameter: there is no such file, or it is not a script. Nothing was started.
         :raises SubmissionRejected: AWS rejects a call, for example for lack of such a bucket. Nothing was started.
         :raises SubmissionError: a call failed. Nothing was started.
         """

@@ -60,7 +60,7 @@ RUN_PARAMETERS: Final = ParameterTable(
         "script": Parameter("", params.non_empty_string),
         "script_prefix": Parameter("", script_prefix),
         "update_job": Parameter("", params.boolean),
-        # A job at its limit of concurrent runs is no lack of capacity that another run could avoid.
+        # No on_capacity: a job at its limit of concurrent runs cannot run on other capacity.
         **{name: row for name, row in change_rules.PARAMETERS.items() if name != "on_capacity"},
     }
 )

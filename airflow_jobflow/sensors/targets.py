@@ -26,7 +26,7 @@ def target_of(sensor: Any) -> Target | None:
     """Return the status that a sensor waits for; None if it waits for the end.
 
     :param sensor: the sensor, after rendering.
-    :raises InvalidParameter: it is no status of an ECS task, or another parameter contradicts it.
+    :raises InvalidParameter: it is not a status of an ECS task, or another parameter contradicts it.
     """
     if sensor.target_state is None:
         params.reject(sensor, {"failure_states": "has no effect without target_state"})

@@ -75,7 +75,7 @@ class JobTrigger(WaitTrigger):
         Default None: never.
     :param reported_statuses: the status that the task's log already has, by job id; only changes are logged.
         Default: none.
-    :param target: the members of the :class:`airflow_jobflow.jobs.targets.Target` to wait for. Default None: the end.
+    :param target: the members of the ``jobs.targets.Target`` to wait for. Default None: the end of the jobs.
     :param result_kind: what the task returns if it ends in the triggerer, one of the constants of
         ``triggers.ending``. Default None: a worker ends it.
     :param result: where the job writes its result: ``s3://bucket/prefix``, or ``log``. It is read if the task ends in

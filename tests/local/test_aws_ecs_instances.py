@@ -150,7 +150,7 @@ def test_placement_constraints_and_strategies_choose_the_instance(cluster: Clust
         ({"placementStrategy": [{"type": "tight"}]}, "enum value set"),
         (
             {"placementConstraints": [{"type": "memberOf", "expression": "attribute:ecs.os-type =~ ["}]},
-            "is no valid pattern",
+            "is not a valid pattern",
         ),
         ({"overrides": {"cpu": "much"}}, "Invalid 'cpu' setting for task"),
         ({"overrides": {"memory": "0"}}, "Invalid 'memory' setting for task"),

@@ -81,7 +81,7 @@ def test_a_rule_that_makes_no_sense_is_rejected_by_name(given: dict[str, Any], m
             {**SPOT, "on_capacity": {"subnets": ["s"]}, "on_spot_interruption": "on_demand"},
             "on_spot_interruption='on_demand': on_capacity is also given",
         ),
-        ({"on_capacity": {"capacity_provider_strategy": {"mine": 1}}}, "mine is no capacity provider of Fargate"),
+        ({"on_capacity": {"capacity_provider_strategy": {"mine": 1}}}, "mine is not a capacity provider of Fargate"),
         ({"on_capacity": {"launch_type": "EC2"}}, "'launch_type' cannot be changed"),
         ({"on_capacity": {"cluster": "other"}}, "'cluster' cannot be changed"),
         (

@@ -67,7 +67,7 @@ def test_exit_codes_are_given_as_for_other_operators(value: Any, codes: list[int
         ({"skip_on_exit_code": "no"}, "must be a number"),
         ({"skip_on_exit_code": [1.5]}, "must be a whole number"),
         ({"skip_on_exit_code": True}, "must be a number"),
-        ({"skip_on_exit_code": [1, 2], "fail_on_exit_code": [2, 3]}, "has 2, which fail_on_exit_code has too"),
+        ({"skip_on_exit_code": [1, 2], "fail_on_exit_code": [2, 3]}, "contains 2, and so does fail_on_exit_code"),
         ({"skip_on_exit_code": 1, "wait_for_completion": False}, "needs wait_for_completion=True"),
         ({"fail_on_exit_code": 1, "wait_for_completion": False}, "needs wait_for_completion=True"),
         ({"fail_on_exit_code": 1, "raise_on_failure": False}, "has no effect with raise_on_failure=False"),

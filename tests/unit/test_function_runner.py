@@ -222,7 +222,7 @@ def test_a_function_can_clean_up_when_its_job_is_stopped() -> None:
     ("value", "wrong"),
     [
         ({"a": [1, "b", None, True, (1.5,)]}, ""),
-        ({"a": {1: 2}}, "x['a'] has the key 1, and a key in JSON is a str"),
+        ({"a": {1: 2}}, "x['a'] has the key 1, which must be a str in JSON"),
         ([0, float("inf")], "x[1] is inf, which is not JSON"),
         ([10**5000], "x[0] is too large a number"),
         ([b"bytes"], "x[0] is a bytes, which is not JSON"),
@@ -282,7 +282,7 @@ def test_an_argument_that_contains_itself_can_be_pickled() -> None:
         call_of(takes, value)
 
 
-def test_a_value_that_contains_itself_is_no_json() -> None:
+def test_a_value_that_contains_itself_is_not_json() -> None:
     """And ends the search."""
     value: list[Any] = []
     value.append(value)

@@ -36,6 +36,7 @@ LOG_PATTERNS: Final = {
     NOTIFICATION: re.compile(r"Notification: (.*?)\s+\[\S+\] loc="),
     "results: ": re.compile(r"Results: (.*?)\s+\[\S+\] loc="),
     "branch: ": re.compile(r"Branch into (\w+)\s+\[\S+\] loc="),
+    "returned: ": re.compile(r"Returned value was: ([^\[{]\S* [^\s\[].*?)\s+\[\S+\] loc="),  # sentences only
     "why: ": re.compile(r"^Why: (.*)"),
     "DAG run failed: ": re.compile(r"^[\w.]+(?:Exception|Error): (.*)"),
 }

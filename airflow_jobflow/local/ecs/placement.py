@@ -154,4 +154,4 @@ def _matches(pattern: str, text: str) -> bool:
     try:
         return re.fullmatch(pattern, text) is not None
     except re.error as error:
-        raise ValueError(f"{pattern!r} is no valid pattern: {error}") from None
+        raise ValueError(f"{pattern!r} is not a valid pattern: {error}") from None

@@ -317,7 +317,7 @@ STRATEGY = {"capacity_provider_strategy": {SPOT: 1}}
         ({"gpus": 1, "container_name": "main", "overrides": GPU}, "gpus=1: is also set in overrides"),
         (
             {**IMAGE, **EC2, "execution_role": "r", "on_capacity": FARGATE},
-            "on_capacity=.*: cannot be applied: image='i': its task definition would not fit both capacities",
+            "on_capacity=.*: cannot be applied: image='i': the next attempt would need another task definition",
         ),
         (
             {**EC2, "on_capacity": {"launch_type": "FARGATE"}},

@@ -204,11 +204,13 @@ def test_a_return_value_that_is_too_large_says_what_to_do(functions: Functions, 
     def many(count: int) -> str:
         return "x" * count
 
-    with pytest.raises(exceptions.JobFailed, match=r"has 20,002 .* result='log' takes 15,000. With result='s3://buck"):
+    with pytest.raises(
+        exceptions.JobFailed, match=r"has 20,002 .* result='log' takes at most 15,000. With result='s3://buck"
+    ):
         functions.task(many, 20_000).execute(context)
     result = functions.s3
     assert len(functions.task(many, 20_000, result=result).execute(another_task())) == 20_000
-    with pytest.raises(exceptions.JobFailed, match=r"takes 49,152. Write it to S3 in the function"):
+    with pytest.raises(exceptions.JobFailed, match=r"takes at most 49,152. Write it to S3 in the function"):
         functions.task(many, 50_000, result=result).execute(another_task())
 
 

@@ -390,7 +390,9 @@ def test_a_denied_upload_fails_the_try(own_kit: GlueKit, context: Any, tmp_path:
     ("content", "words"),
     [(None, "cannot be read on this worker: No such file"), (b" \n", "is empty"), ("dir", "is not a file")],
 )
-def test_a_script_that_is_none_is_rejected(kit: GlueKit, context: Any, tmp_path: Any, content: Any, words: str) -> None:
+def test_a_file_that_is_not_a_script_is_rejected(
+    kit: GlueKit, context: Any, tmp_path: Any, content: Any, words: str
+) -> None:
     """Glue would only say that the run failed."""
     script, job = tmp_path / "load.py", kit.job()
     if content == "dir":

@@ -228,7 +228,7 @@ def test_a_queue_that_does_not_exist_is_rejected_before_anything_starts(
     [
         ({"item_attempts": 0}, "item_attempts=0: must be a number of at least 1 and at most 10"),
         ({"item_attempts": "11"}, "item_attempts='11': must be a number of at least 1 and at most 10"),
-        ({"item_attempts": 2}, "item_attempts=2: has no effect, because no parameter says for which failures"),
+        ({"item_attempts": 2}, "item_attempts=2: has no effect, because no parameter such as on_out_of_memory"),
     ],
 )
 def test_bounds_of_item_attempts(

@@ -135,7 +135,7 @@ def test_a_failure_state_before_the_target_fails_the_sensor(ecs_kit: Any, sensor
         ({"target_state": "RUNNING", "number_logs_success": 1}, "number_logs_success=1: copies logs until"),
     ],
 )
-def test_a_status_that_is_none_is_rejected(sensor: Any, context: Any, given: dict[str, Any], why: str) -> None:
+def test_an_unknown_status_is_rejected(sensor: Any, context: Any, given: dict[str, Any], why: str) -> None:
     """Otherwise the sensor would wait until its timeout."""
     with pytest.raises(exceptions.InvalidParameter, match=why):
         sensor(UNKNOWN, **given).execute(context)
