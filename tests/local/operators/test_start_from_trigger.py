@@ -13,6 +13,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Iterator
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -26,7 +27,7 @@ from airflow_jobflow.local import Faults
 from airflow_jobflow.local.samples import EXECUTION_ROLE
 from airflow_jobflow.operators import attempt_listing, submission
 from airflow_jobflow.operators.batch import BatchJobOperator, BatchMapOperator
-from airflow_jobflow.triggers import base, start
+from airflow_jobflow.triggers import base, job, start
 from airflow_jobflow.triggers.mapped_arguments import NeedsWorker
 from tests.local.operator_cases import Array, Batch, Case, Fargate, GlueRun
 from tests.local.starts import Supervisor, start_trigger
@@ -468,9 +469,12 @@ def test_a_worker_that_takes_over_starts_the_job_if_there_is_none(case: Case, wo
 
 @pytest.mark.parametrize("case", CASES, indirect=True)
 @pytest.mark.usefixtures("supervisor")
-def test_a_deadline_counts_from_the_start_of_the_task(case: Case, worker: Any) -> None:
+def test_a_deadline_counts_from_the_start_of_the_task(case: Case, worker: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """This holds for any triggerer; the trigger stops the job some time before Airflow would end the deferral."""
-    event = fired(start_trigger(dag_of(case, job_timeout=600), began=599.2))
+    # A minute is left to start the job; it has passed by the clock of the wait.
+    clock = SimpleNamespace(time=lambda: time.time() + 60, monotonic=time.monotonic)
+    monkeypatch.setattr(job, "time", clock)
+    event = fired(start_trigger(dag_of(case, job_timeout=600), began=540))
     assert event.payload["limit"] == "deadline"
     assert event.payload["stopped"] == case.started()
     with pytest.raises(JobTimeout, match="600 s"):
