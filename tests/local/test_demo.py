@@ -154,7 +154,7 @@ def test_ctrl_c_stops_airflow_and_its_jobs(place: Place, demo: tuple[int, str]) 
             said, _ = process.communicate(timeout=TIMEOUT)  # shorter than the job
         finally:
             process.kill()
-    assert process.returncode == 130
+    assert process.returncode == 130, said
     assert "No processes are left running" in said
     assert place.remaining_processes() == []
 
