@@ -145,6 +145,7 @@ def test_a_flow_that_ends_unexpectedly_is_named_with_its_log_and_fails_the_demo(
 def test_ctrl_c_stops_airflow_and_its_jobs(place: Place, demo: tuple[int, str]) -> None:
     """This includes a job that would run for an hour."""
     sleep = {"command": ["sh", "-c", "echo sleeping; sleep 3600"]}
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell ignores it in what it runs in the background
     with place.start(replace(FLOW_1, conf={**FLOW_1.conf, "containerOverrides": sleep})) as process:
         assert process.stdout is not None
         try:
