@@ -17,6 +17,7 @@ from typing import Any, Final
 from airflow_jobflow.faults import CallError, Fault
 from airflow_jobflow.jobs import ecs
 from airflow_jobflow.jobs.calls import Call
+from airflow_jobflow.jobs.ecs_network import awsvpc
 from airflow_jobflow.jobs.ecs_snapshot import STOPPED
 from airflow_jobflow.jobs.environment import MAX_OVERRIDES_LENGTH, of_item, variables, with_variables
 from airflow_jobflow.jobs.maps import INDEX, MAP, Found, Start, history_in
@@ -45,11 +46,6 @@ REPLACES: Final = {
     "launch_type": "capacity_provider_strategy",
 }
 """What is left out if a parameter is set, because AWS takes only one of the two."""
-
-NETWORK: Final = {"subnets": "subnets", "security_groups": "securityGroups", "assign_public_ip": "assignPublicIp"}
-"""The members of the network configuration, as in `MEMBERS`."""
-
-PUBLIC_IP: Final = {True: "ENABLED", False: "DISABLED"}
 
 
 def job_group(cluster: str, group: str, token: str, owner: Mapping[str, str]) -> dict[str, Any]:
@@ -86,10 +82,7 @@ def with_changes(request: Mapping[str, Any], values: Mapping[str, Any]) -> dict[
     changed |= {member: values[name] for name, member in MEMBERS.items() if name in values}
     for name in [each for each in values if each in REPLACES][-1:]:  # the newest of the two
         changed.pop(MEMBERS[REPLACES[name]], None)
-    network = {member: values[name] for name, member in NETWORK.items() if name in values}
-    if network:
-        if "assignPublicIp" in network:
-            network["assignPublicIp"] = PUBLIC_IP[network["assignPublicIp"]]
+    if network := awsvpc(values):
         own = request.get("networkConfiguration", {}).get("awsvpcConfiguration", {})
         changed["networkConfiguration"] = {"awsvpcConfiguration": {**own, **network}}
     return changed

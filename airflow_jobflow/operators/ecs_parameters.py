@@ -23,8 +23,6 @@ LAUNCH_TYPES: Final = (EC2, EXTERNAL, FARGATE)
 FARGATE_PROVIDERS: Final = frozenset({"FARGATE", "FARGATE_SPOT"})
 """AWS's own capacity providers. All others have instances."""
 
-PUBLIC_IP: Final = {True: "ENABLED", False: "DISABLED", None: None}
-
 
 def _strategy(name: str, value: Any) -> list[dict[str, Any]]:
     """Validate a capacity provider strategy: AWS's list, or weights by provider: ``{"FARGATE_SPOT": 4}``."""
@@ -265,13 +263,9 @@ class EcsParameters:
         :param on_demand: whether to run on Fargate, and ignore the capacity provider strategy. Default False.
         """
         from airflow_jobflow.jobs import ecs
+        from airflow_jobflow.jobs.ecs_network import awsvpc
 
-        awsvpc = {
-            "subnets": values.get("subnets"),
-            "securityGroups": values.get("security_groups"),
-            "assignPublicIp": PUBLIC_IP[values.get("assign_public_ip")],
-        }
-        short = {name: value for name, value in awsvpc.items() if value is not None}
+        short = awsvpc(values)
         network = values.get("network_configuration") or (short and {"awsvpcConfiguration": short})
         parts = {
             **{name: values.get(name) for name in ECS_PARAMETERS.members},
