@@ -200,6 +200,7 @@ def test_children_that_were_stopped_run_again(array: Array, kit: Any, gate: Path
     script = f"{RECIPES['sh']}\n[ $index = 0 ] || while [ ! -e {gate} ]; do sleep 0.02; done"
     array.definition = kit.define(["sh", "-c", script])
     array.times_out(3, lambda children: children[0]["status"] == "SUCCEEDED")
+    kit.eventually(lambda: all(job["status"] == "FAILED" for job in parents(kit)), "the end of the stopped array")
     gate.touch()
     assert array.run(size=3)["array"] == {"size": 3, "succeeded": 3, "failed": 0, "failed_indexes": []}
     again = [job["arrayProperties"]["size"] for job in parents(kit) if job["status"] == "SUCCEEDED"]
